@@ -1,0 +1,88 @@
+"""Things learned from a corpus: fitters make artifacts, experiments draw conclusions.
+
+An *artifact* is a directory of files; it is published once, and whatever uses it is identified by the hash of its files.
+
+    @fitter(reads={"text": TEXT}, extras=("train",), version="1")
+    def train(docs: pa.Table, config: LanguageModel, out: Path, base: Path | None = None) -> dict[str, float]: ...
+
+A fitter sees one table: a sample whose size the pipeline declared, in an order that depends only on its content (keyed
+hash, then key). It writes files under ``out`` and returns numbers for the report. It must be deterministic for given
+numerics. Other artifacts arrive as keyword paths.
+
+An *experiment* is many independent jobs over the same inputs and one conclusion drawn from their results:
+
+    trial = Experiment(jobs=plan_jobs, work=do_job, conclude=verdict, reads={...}, version="1")
+
+``jobs(config, inputs)`` lists JSON-able dicts, ``work(job, config, inputs)`` carries one out in any worker and returns a
+JSON-able dict, ``conclude(config, jobs, results, inputs)`` returns the JSON-able conclusion. ``inputs`` maps names to
+paths: a Parquet file for a sample (columns ``key``, ``id``, ``source``, ``text``, ``text_bytes`` and what ``reads``
+asks for, rows in keyed-hash order), a directory for an artifact.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from curate.stage import Needs, Numerics, config_type
+
+
+@dataclass(frozen=True)
+class Fitter:
+    """A function from a sample to a directory of files, with its declaration."""
+
+    fn: Callable[..., dict[str, Any] | None]
+    reads: Mapping[str, pa.DataType]
+    needs: Needs
+    numerics: Numerics | None
+    version: str | None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function itself."""
+        return self.fn(*args, **kwargs)
+
+    @property
+    def name(self) -> str:
+        """``module.function`` with the last word of the module."""
+        return f"{self.fn.__module__.rsplit('.', 1)[-1]}.{self.fn.__name__}"
+
+    @property
+    def config_type(self) -> type | None:
+        """The dataclass of the second parameter."""
+        return config_type(self.fn)
+
+
+def fitter(
+    *,
+    reads: Mapping[str, pa.DataType],
+    gpus: int = 0,
+    extras: Sequence[str] = (),
+    numerics: Numerics | None = None,
+    version: str | None = None,
+) -> Callable[[Callable[..., dict[str, Any] | None]], Fitter]:
+    """Declare a fitter; arguments as for ``stage``."""
+
+    def declare(fn: Callable[..., dict[str, Any] | None]) -> Fitter:
+        return Fitter(fn, reads, Needs(gpus=gpus, extras=tuple(extras)), numerics, version)
+
+    return declare
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Independent jobs over the same inputs, and the conclusion drawn from them (see the module's story)."""
+
+    jobs: Callable[[Any, Mapping[str, Path]], list[dict[str, Any]]]
+    work: Callable[[dict[str, Any], Any, Mapping[str, Path]], dict[str, Any]]
+    conclude: Callable[[Any, list[dict[str, Any]], list[dict[str, Any]], Mapping[str, Path]], dict[str, Any]]
+    reads: Mapping[str, pa.DataType]
+    needs: Needs = Needs()
+    numerics: Numerics | None = None
+    version: str | None = None
+
+    @property
+    def name(self) -> str:
+        """``module.function`` of its conclusion."""
+        return f"{self.conclude.__module__.rsplit('.', 1)[-1]}.{self.conclude.__name__}"

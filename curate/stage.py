@@ -1,0 +1,249 @@
+"""The one abstraction: a plain function on an Arrow table that declares what it reads, writes and how a table may be cut.
+
+    @stage(reads={"text": TEXT}, writes={"words": INT64}, grain=Grain.EACH, version="1")
+    def word_count(docs: pa.Table, config: WordCount) -> pa.Table: ...
+
+A stage is handed a table with exactly the columns it reads, and hands back a table with exactly the columns it writes.
+
+EACH     ``fn(docs, config)`` returns one row for each row, in the same order.
+MANY     ``fn(docs, config)`` returns a table with ``row`` (int64 index into ``docs``) and what it writes; any number a row.
+GROUP    ``fn(group, config)`` is handed all rows that share ``by``, whole groups at a time, with their ``address``;
+         it returns ``address`` and what it writes, for every row.
+WHOLE    the same with all rows at once: narrow columns only.
+rounds   ``fn(rows, config)`` is a short program over *all* living rows, for methods that need several exchanges
+         (near-duplicates, exact selection). It runs where the run was started and sees only small tables.
+
+``load(config, **artifacts)`` opens a model once per worker; the function is then ``fn(docs, config, model)``.
+``artifacts`` are paths of directories, named as they were given to ``.then(..., prior=..., conditional=...)``.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, is_dataclass
+from enum import Enum
+from typing import Any, Protocol, TypeAlias
+
+import polars as pl
+import pyarrow as pa
+
+from curate.errors import BadPlan
+
+
+class Grain(Enum):
+    """Where a table may be cut."""
+
+    EACH = "one row in, one row out: columns are added"
+    MANY = "one row in, any number out: rows are replaced"
+    GROUP = "rows that share `by` arrive together: columns are added, and go home by address"
+    WHOLE = "all rows arrive at once, in narrow columns: columns are added, and go home by address"
+
+
+class Direction(Enum):
+    """Which end of a score to keep."""
+
+    HIGH = "high"
+    LOW = "low"
+
+
+@dataclass(frozen=True)
+class Score:
+    """The type of a score column: a float that knows how to read it. Null and NaN mean ``no_score``.
+
+    Args:
+        type: ``FLOAT32`` or ``FLOAT64``.
+        keep: the end that selection keeps.
+        unit: for example ``"nats/token"`` or ``"probability"``.
+        reduction: how token or sentence values became one number: ``"mean"``, ``"sum"`` or ``"none"``.
+    """
+
+    type: pa.DataType
+    keep: Direction
+    unit: str
+    reduction: str
+
+
+ColumnType: TypeAlias = pa.DataType | Score
+Reads: TypeAlias = Mapping[str, pa.DataType] | Callable[[Any], Mapping[str, pa.DataType]]
+Writes: TypeAlias = Mapping[str, ColumnType] | Callable[[Any], Mapping[str, ColumnType]]
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a worker must have to carry out a task. ``extras`` are names from pyproject's optional dependencies."""
+
+    gpus: int = 0
+    extras: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Numerics:
+    """What a model's numbers depend on beside its weights; part of the identity of what it writes."""
+
+    device: str = "cpu"
+    dtype: str = "float32"
+    threads: int = 1
+    batch: str = "rows of the part, in order"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A polars expression that is true for rows to keep, and the reason that is stored with those it drops.
+
+    A null result drops the row with the reason too: nothing passes a rule that could not be evaluated.
+    """
+
+    keep: pl.Expr
+    because: str
+
+
+class Rows(Protocol):
+    """All living rows of a frame, as a ``rounds`` stage sees them. Functions passed in are top-level and pure.
+
+    Tables handed to ``fn`` and ``emit`` hold ``address`` (uint64) and the columns named in ``reads``.
+    ``given`` is any small picklable value; it is handed on as second argument.
+    """
+
+    count: int
+
+    def map(
+        self, fn: Callable[[pa.Table, Any], pa.Table], *, reads: Sequence[str], label: str, given: Any = None
+    ) -> list[pa.Table]:
+        """One small table a part, in part order."""
+        ...
+
+    def exchange(
+        self,
+        emit: Callable[[pa.Table, Any], pa.Table],
+        collect: Callable[[pa.Table, Any], pa.Table],
+        *,
+        reads: Sequence[str],
+        by: str,
+        label: str,
+        given: Any = None,
+        alongside: pa.Table | None = None,
+    ) -> pa.Table:
+        """Bring records together by key, through files; gather what ``collect`` makes of them.
+
+        Args:
+            emit: turns a part's rows into records with the column ``by`` (an integer type).
+            collect: is handed whole groups (all records that share ``by``), many groups at a time, sorted by
+                (``by``, part, order of emission); its results are concatenated in bucket order. It must not depend
+                on which groups share a call.
+            reads: columns of the rows that ``emit`` sees.
+            by: the record column to bring together.
+            label: names this exchange; unique within the stage.
+            given: passed to both functions.
+            alongside: a table with ``address`` (unique): ``emit`` then sees only these rows, with its columns added.
+        """
+        ...
+
+    def report(self, numbers: Mapping[str, float | int | str]) -> None:
+        """Numbers for the step's entry in the run's report."""
+        ...
+
+
+@dataclass(frozen=True)
+class PerPart:
+    """An answer that a ``rounds`` stage leaves to the parts: ``fn(table, given)`` returns what the stage writes, row by row."""
+
+    fn: Callable[[pa.Table, Any], pa.Table]
+    reads: tuple[str, ...]
+    given: Any = None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A function with its declaration; call it like the function."""
+
+    fn: Callable[..., Any]
+    reads_: Reads
+    writes_: Writes
+    grain: Grain
+    by: str | None = None
+    rounds: bool = False
+    each: "Stage | None" = None
+    load: Callable[..., Any] | None = None
+    needs: Needs = Needs()
+    numerics: Numerics | None = None
+    version: str | None = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function itself."""
+        return self.fn(*args, **kwargs)
+
+    @property
+    def __name__(self) -> str:
+        return str(self.fn.__name__)
+
+    @property
+    def name(self) -> str:
+        """``module.function`` with the last word of the module, as people say it."""
+        return f"{self.fn.__module__.rsplit('.', 1)[-1]}.{self.fn.__name__}"
+
+    @property
+    def config_type(self) -> type | None:
+        """The dataclass of the second parameter, or None where the function takes only the table."""
+        return config_type(self.fn)
+
+    def reads(self, config: Any) -> dict[str, pa.DataType]:
+        """Columns it reads, given its settings."""
+        return dict(self.reads_(config) if callable(self.reads_) else self.reads_)
+
+    def writes(self, config: Any) -> dict[str, ColumnType]:
+        """Columns it writes, given its settings."""
+        return dict(self.writes_(config) if callable(self.writes_) else self.writes_)
+
+
+def stage(
+    *,
+    reads: Reads,
+    writes: Writes,
+    grain: Grain,
+    by: str | None = None,
+    rounds: bool = False,
+    each: Stage | None = None,
+    load: Callable[..., Any] | None = None,
+    gpus: int = 0,
+    extras: Sequence[str] = (),
+    numerics: Numerics | None = None,
+    version: str | None = None,
+) -> Callable[[Callable[..., Any]], Stage]:
+    """Declare a stage.
+
+    Args:
+        reads: column name to Arrow type, or a function of the settings that gives it.
+        writes: column name to Arrow type or ``Score``, or a function of the settings that gives it.
+        grain: where a table may be cut.
+        by: for GROUP, the column whose equal values arrive together.
+        rounds: the function is a program over ``Rows`` (see above).
+        each: an EACH stage with the same settings that must run before: the half that needs no other rows.
+        load: opens a model once per worker.
+        gpus: devices a worker must have.
+        extras: optional dependencies (names in pyproject) that the stage needs.
+        numerics: for stages with a model: what the numbers depend on.
+        version: bump it when the output changes. Without one, the stage is versioned by its source.
+    """
+    if grain is Grain.GROUP and by is None and not rounds:
+        raise BadPlan("a GROUP stage needs `by`", where="@stage(...)", fix="add by='column'")
+
+    def declare(fn: Callable[..., Any]) -> Stage:
+        return Stage(
+            fn=fn, reads_=reads, writes_=writes, grain=grain, by=by, rounds=rounds, each=each, load=load,
+            needs=Needs(gpus=gpus, extras=tuple(extras)), numerics=numerics, version=version,
+        )
+
+    return declare
+
+
+def config_type(fn: Callable[..., Any]) -> type | None:
+    """The dataclass that annotates a function's second parameter, if there is one."""
+    parameters = list(inspect.signature(fn, eval_str=True).parameters.values())
+    if len(parameters) < 2:
+        return None
+    kind = parameters[1].annotation
+    return kind if isinstance(kind, type) and is_dataclass(kind) else None
+
+
+def arrow_type(column: ColumnType) -> pa.DataType:
+    """The Arrow type of a written column, score or not."""
+    return column.type if isinstance(column, Score) else column

@@ -1,0 +1,79 @@
+"""What a stage's author needs for tests: rows in memory that obey the same laws as rows in a store."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from curate.columns import ADDRESS, address
+from curate.stage import PerPart, Stage
+
+
+class MemoryRows:
+    """``Rows`` over a list of tables, one a part; records what was reported. For tests and small tools."""
+
+    def __init__(self, parts: Sequence[pa.Table], buckets: int = 3) -> None:
+        self.parts = [
+            t if ADDRESS in t.column_names else t.append_column(ADDRESS, pa.array(address(i, np.arange(len(t)))))
+            for i, t in enumerate(parts)
+        ]
+        self.count = sum(len(t) for t in parts)
+        self.buckets = buckets
+        self.reported: dict[str, float | int | str] = {}
+
+    def map(
+        self, fn: Callable[[pa.Table, Any], pa.Table], *, reads: Sequence[str], label: str, given: Any = None
+    ) -> list[pa.Table]:
+        """See ``Rows.map``."""
+        return [fn(t.select([ADDRESS, *reads]), given) for t in self.parts]
+
+    def exchange(
+        self,
+        emit: Callable[[pa.Table, Any], pa.Table],
+        collect: Callable[[pa.Table, Any], pa.Table],
+        *,
+        reads: Sequence[str],
+        by: str,
+        label: str,
+        given: Any = None,
+        alongside: pa.Table | None = None,
+    ) -> pa.Table:
+        """See ``Rows.exchange``."""
+        emitted = []
+        for t in self.parts:
+            t = t.select([ADDRESS, *reads])
+            if alongside is not None:
+                mine = pa.table({ADDRESS: t[ADDRESS], "_at": np.arange(len(t))}).join(alongside, ADDRESS, join_type="inner")
+                mine = mine.sort_by("_at")
+                t = t.take(mine["_at"])
+                for name in alongside.column_names:
+                    if name != ADDRESS:
+                        t = t.append_column(name, mine[name])
+            emitted.append(emit(t, given))
+        records = pa.concat_tables(emitted).combine_chunks()
+        key = records[by].to_numpy()
+        bucket = key.astype(np.uint64) % np.uint64(self.buckets)
+        out = []
+        for b in range(self.buckets):
+            at = np.flatnonzero(bucket == b)
+            at = at[np.argsort(key[at], kind="stable")]
+            out.append(collect(records.take(at), given))
+        return pa.concat_tables(out).combine_chunks()
+
+    def report(self, numbers: Mapping[str, float | int | str]) -> None:
+        """See ``Rows.report``."""
+        self.reported.update(numbers)
+
+
+def run_rounds(stage: Stage, parts: Sequence[pa.Table], config: Any) -> tuple[pa.Table, MemoryRows]:
+    """Carry out a ``rounds`` stage in memory; the answer has ``address`` and what the stage writes, for the rows answered."""
+    rows = MemoryRows(parts)
+    answer = stage(rows, config)
+    if isinstance(answer, PerPart):
+        tables = []
+        for t in rows.parts:
+            got = answer.fn(t.select([ADDRESS, *answer.reads]), answer.given)
+            tables.append(got.append_column(ADDRESS, t[ADDRESS]) if ADDRESS not in got.column_names else got)
+        answer = pa.concat_tables(tables)
+    return answer, rows
