@@ -18,6 +18,8 @@ A pass returns at most 2^16 buckets a part, 36 bytes each, and no more of them t
 (2^12 for 10^9 rows); the last pass returns 56 bytes for each of the ``gather`` rows.
 
 With ``strata``, each row draws on the budget of its own stratum; there is one cut in each, found in the same passes.
+Every stratum then falls short by a part of a document; ``fill`` takes the rows at which the strata stopped as long as
+the sum of the budgets allows, so that the whole is as close to its budget as a single cut.
 
 Elsewhere: which rule makes a mix (select.py); shards and their order.
 """
@@ -79,7 +81,7 @@ class Taken:
     """What was taken of one stratum.
 
     Args:
-        budget: the most that the rows taken may cost.
+        budget: the most that the rows taken may cost (with ``fill``, plus less than one row).
         rows: rows taken.
         cost: what they cost.
         all_rows: rows that could have been taken.
@@ -147,6 +149,7 @@ def cut(
     cost: str | None,
     budgets: Sequence[int],
     strata: Strata | None = None,
+    fill: bool = False,
     name: str = "cut",
     gather: int = GATHER,
 ) -> Cut:
@@ -158,6 +161,7 @@ def cut(
         cost: an integer column without negative values, or None: each row costs 1. A row whose cost is null stays out.
         budgets: the most that the rows taken may cost, one a stratum; a single one without ``strata``.
         strata: which budget a row draws on.
+        fill: take the row at which a stratum stopped, largest gap first, where it fits the sum of all budgets.
         name: begins the labels of the passes; unique within a stage.
         gather: the number of rows, at least 1, at which the search fetches rows and ends.
 
@@ -194,6 +198,8 @@ def cut(
     if inside:
         search = _Search.of(order, cost, strata, found, 1)
         _finish(found, rows.map(_fetch, reads=reads, label=f"{name}-{passes}", given=search))
+    if fill:
+        _fill(found)
     return Cut(
         order=order, cost=cost, strata=strata, taken=tuple(stratum.taken() for stratum in found),
         no_score=left_out[NO_SCORE], no_cost=left_out[NO_COST], outside=left_out[OUTSIDE],
@@ -418,6 +424,8 @@ class _Found:
         self.fixed: tuple[int, ...] = ()
         self.low, self.high = 0, TOP
         self.open = True
+        self.next: tuple[int, ...] | None = None  # the row at which the stratum stopped, and its cost
+        self.next_cost = 0
 
     def narrow(self, sums: _Sums, mine: slice) -> None:
         """Take the buckets that fit whole, and go into the first that does not."""
@@ -427,16 +435,17 @@ class _Found:
         self.cost += int(cost[:crossing].sum())
         whole = np.flatnonzero(rows[:crossing])
         if len(whole):
-            # no row lies between the greatest word of this bucket and the next bucket: later words may be anything
-            self.last = (*self.fixed, int(sums.high[mine][whole[-1]]), *(TOP,) * (WORDS - len(self.fixed) - 1))
+            self.last = self._through(int(sums.high[mine][whole[-1]]))
         if crossing == len(rows):
             self.open = False
             return
         self.inside = int(rows[crossing])
         self.low, self.high = int(sums.low[mine][crossing]), int(sums.high[mine][crossing])
+        if self.inside == 1:                      # it crosses the budget, so it stays out
+            self.next, self.next_cost = self._through(self.high), int(cost[crossing])
         if self.low == self.high:
             self.fixed, self.low, self.high = (*self.fixed, self.low), 0, TOP
-        self.open = self.inside > 1 and len(self.fixed) < WORDS    # a single row that crosses the budget stays out
+        self.open = self.inside > 1 and len(self.fixed) < WORDS
 
     def finish(self, words: np.ndarray, cost: np.ndarray) -> None:
         """End the search with the rows that are inside: places (n, 5) in order, costs (n,)."""
@@ -446,7 +455,13 @@ class _Found:
             self.rows += n
             self.cost += int(total[n - 1])
             self.last = tuple(int(w) for w in words[n - 1])
+        if n < len(cost):
+            self.next, self.next_cost = tuple(int(w) for w in words[n]), int(cost[n])
         self.open = False
+
+    def _through(self, word: int) -> tuple[int, ...]:
+        """The place of the last row with this word, where no row lies between it and the next bucket."""
+        return (*self.fixed, word, *(TOP,) * (WORDS - len(self.fixed) - 1))
 
     def taken(self) -> Taken:
         return Taken(
@@ -465,3 +480,12 @@ def _finish(found: list[_Found], parts: list[pa.Table]) -> None:
     for s in np.unique(stratum).tolist():
         a, b = np.searchsorted(stratum, [s, s + 1])
         found[s].finish(words[a:b], cost[a:b])
+
+
+def _fill(found: list[_Found]) -> None:
+    """Take the rows at which the strata stopped, largest gap first, where they fit the sum of all budgets."""
+    left = sum(f.budget - f.cost for f in found)
+    for f in sorted(found, key=lambda f: f.cost - f.budget):
+        if f.next is not None and f.next_cost <= left:
+            left -= f.next_cost
+            f.rows, f.cost, f.last = f.rows + 1, f.cost + f.next_cost, f.next

@@ -216,3 +216,17 @@ def test_wrong_use_is_an_error():
     strata = Strata(fn=group_of, reads=("group",), given=0)
     with pytest.raises(BadData, match="numbered 4 to 4"):
         cut(memory, order=Order(label="m"), cost=None, budgets=[1, 2], strata=strata)
+
+
+def test_strata_can_be_filled_up_to_the_sum():
+    """Two strata of documents that cost 4, 10 each: 2 + 2 documents leave 4 over, and one more document fits."""
+    rows = [{"k": i, "s": 1.0, "c": 4, "g": i % 2} for i in range(20)]
+    memory = MemoryRows(parts_of(rows, [7]))
+    strata = Strata(fn=group_of, reads=("group",), given=0)
+    for gather in (1, 100):
+        both = dict(order=Order(label="m"), cost="tokens", budgets=[10, 10], strata=strata, gather=gather)
+        assert [t.rows for t in cut(memory, **both).taken] == [2, 2]
+        filled = cut(memory, fill=True, **both)
+        assert [t.rows for t in filled.taken] == [3, 2]
+        assert sum(taken_of(memory, filled)) == filled.rows == 5
+        assert filled.total == 20
