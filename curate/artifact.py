@@ -1,6 +1,6 @@
 """Things learned from a corpus: fitters make artifacts, experiments draw conclusions.
 
-An *artifact* is a directory of files; it is published once, and whatever uses it is identified by the hash of its files.
+An *artifact* is a directory of files, published once; whatever uses it is identified by the hash of its files.
 
     @fitter(reads={"text": TEXT}, extras=("train",), version="1")
     def train(docs: pa.Table, config: LanguageModel, out: Path, base: Path | None = None) -> dict[str, float]: ...
@@ -13,20 +13,20 @@ An *experiment* is many independent jobs over the same inputs and one conclusion
 
     trial = Experiment(jobs=plan_jobs, work=do_job, conclude=verdict, reads={...}, version="1")
 
-``jobs(config, inputs)`` lists JSON-able dicts, ``work(job, config, inputs)`` carries one out in any worker and returns a
-JSON-able dict, ``conclude(config, jobs, results, inputs)`` returns the JSON-able conclusion. ``inputs`` maps names to
+``jobs(config, inputs)`` lists JSON-able dicts, ``work(job, config, inputs)`` carries one out in any worker and returns
+a JSON-able dict, ``conclude(config, jobs, results, inputs)`` returns the JSON-able conclusion. ``inputs`` maps names to
 paths: a Parquet file for a sample (columns ``key``, ``id``, ``source``, ``text``, ``text_bytes`` and what ``reads``
 asks for, rows in keyed-hash order), a directory for an artifact.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from curate.stage import Needs, Numerics, config_type
+from curate.stage import Needs, Numerics, config_type, find
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,9 @@ class Fitter:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function itself."""
         return self.fn(*args, **kwargs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return find, (self.fn.__module__, self.fn.__qualname__)
 
     @property
     def name(self) -> str:
@@ -78,7 +81,7 @@ class Experiment:
     work: Callable[[dict[str, Any], Any, Mapping[str, Path]], dict[str, Any]]
     conclude: Callable[[Any, list[dict[str, Any]], list[dict[str, Any]], Mapping[str, Path]], dict[str, Any]]
     reads: Mapping[str, pa.DataType]
-    needs: Needs = Needs()
+    needs: Needs = field(default_factory=Needs)
     numerics: Numerics | None = None
     version: str | None = None
 

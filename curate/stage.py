@@ -1,4 +1,4 @@
-"""The one abstraction: a plain function on an Arrow table that declares what it reads, writes and how a table may be cut.
+"""The one abstraction: a function on an Arrow table that declares what it reads, writes and how a table may be cut.
 
     @stage(reads={"text": TEXT}, writes={"words": INT64}, grain=Grain.EACH, version="1")
     def word_count(docs: pa.Table, config: WordCount) -> pa.Table: ...
@@ -6,7 +6,7 @@
 A stage is handed a table with exactly the columns it reads, and hands back a table with exactly the columns it writes.
 
 EACH     ``fn(docs, config)`` returns one row for each row, in the same order.
-MANY     ``fn(docs, config)`` returns a table with ``row`` (int64 index into ``docs``) and what it writes; any number a row.
+MANY     ``fn(docs, config)`` returns a table with ``row`` (int64 index into ``docs``) and what it writes.
 GROUP    ``fn(group, config)`` is handed all rows that share ``by``, whole groups at a time, with their ``address``;
          it returns ``address`` and what it writes, for every row.
 WHOLE    the same with all rows at once: narrow columns only.
@@ -17,6 +17,7 @@ rounds   ``fn(rows, config)`` is a short program over *all* living rows, for met
 ``artifacts`` are paths of directories, named as they were given to ``.then(..., prior=..., conditional=...)``.
 """
 
+import importlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
@@ -144,7 +145,7 @@ class Rows(Protocol):
 
 @dataclass(frozen=True)
 class PerPart:
-    """An answer that a ``rounds`` stage leaves to the parts: ``fn(table, given)`` returns what the stage writes, row by row."""
+    """An answer that a ``rounds`` stage leaves to the parts: ``fn(table, given)`` returns what it writes, row by row."""
 
     fn: Callable[[pa.Table, Any], pa.Table]
     reads: tuple[str, ...]
@@ -170,6 +171,14 @@ class Stage:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function itself."""
         return self.fn(*args, **kwargs)
+
+    def on(self, first: Any, config: Any, *model: Any) -> Any:
+        """Call the function on a table (or rows) with its settings, if it takes any, and its model, if it has one."""
+        return self.fn(first, *([] if self.config_type is None else [config]), *model)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By name: the module attribute is the stage, so its bare function could not be found by name.
+        return find, (self.fn.__module__, self.fn.__qualname__)
 
     @property
     def __name__(self) -> str:
@@ -233,6 +242,11 @@ def stage(
         )
 
     return declare
+
+
+def find(module: str, name: str) -> Any:
+    """What stands under a name in a module; how stages and fitters travel to workers."""
+    return getattr(importlib.import_module(module), name)
 
 
 def config_type(fn: Callable[..., Any]) -> type | None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curate.columns import ADDRESS, address
 from curate.stage import PerPart, Stage
@@ -44,9 +45,8 @@ class MemoryRows:
         for t in self.parts:
             t = t.select([ADDRESS, *reads])
             if alongside is not None:
-                mine = pa.table({ADDRESS: t[ADDRESS], "_at": np.arange(len(t))}).join(alongside, ADDRESS, join_type="inner")
-                mine = mine.sort_by("_at")
-                t = t.take(mine["_at"])
+                at = pc.index_in(t[ADDRESS], value_set=alongside[ADDRESS].combine_chunks())
+                t, mine = t.filter(at.is_valid()), alongside.take(at.drop_null())
                 for name in alongside.column_names:
                     if name != ADDRESS:
                         t = t.append_column(name, mine[name])

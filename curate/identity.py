@@ -1,0 +1,125 @@
+"""What a step is, never where it ran: identities from names, versions, settings and what is read.
+
+A stage's *code version* is its declared ``version``, guarded by a hash of its source and of the project modules that its
+module imports. The store remembers which source a version had; the same version with other source stops the plan
+(``StaleVersion``), because results computed by the old code would be taken for results of the new. A stage without a
+version (a user's) is versioned by that hash alone. Docstrings, comments and layout do not count: the hash is over the
+syntax tree.
+
+The modules that only carry the contract (errors, columns, stage, ...) are left out of the hash: they compute nothing.
+"""
+
+import ast
+import hashlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from curate.errors import BadPlan
+from curate.hashing import digest
+
+CONTRACT = {"curate", "scorers", "curate.errors", "curate.columns", "curate.stage", "curate.artifact", "curate.dataset",
+            "curate.settings"}
+
+
+def plain(value: Any) -> Any:
+    """A JSON-able form of settings, expressions and types, the same in every process."""
+    if isinstance(value, Enum):
+        return value.name
+    if is_dataclass(value) and not isinstance(value, type):
+        return {"_": type(value).__qualname__} | {f.name: plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in sorted(value.items(), key=lambda kv: str(kv[0]))}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if isinstance(value, set | frozenset):
+        return sorted(plain(v) for v in value)
+    if isinstance(value, pl.Expr):
+        return value.meta.serialize(format="json")
+    if isinstance(value, pa.DataType | Path):
+        return str(value)
+    if callable(value):
+        return stable_name(value)
+    return value
+
+
+def stable_name(fn: Callable[..., Any]) -> str:
+    """``module:qualname``; a lambda or an inner function has no name that another process could find."""
+    module, name = getattr(fn, "__module__", ""), getattr(fn, "__qualname__", "")
+    if "<" in name or not name:
+        raise BadPlan(
+            f"{name or fn!r} has no stable name", where=module, fix="define it with `def` at the top level of a module"
+        )
+    return f"{module}:{name}"
+
+
+def source_hash(fn: Callable[..., Any]) -> str:
+    """16 hex characters for the code that ``fn`` runs: its module and the project modules that this imports."""
+    stable_name(fn)
+    module = inspect.getmodule(fn)
+    if module is None or not getattr(module, "__file__", None):
+        raise BadPlan(f"the source of {fn.__qualname__} cannot be found", where=fn.__module__,
+                      fix="define stages in a .py file, not at a prompt")
+    return _closure(str(module.__file__), fn.__module__)
+
+
+@lru_cache(maxsize=None)
+def _closure(path: str, module: str) -> str:
+    seen: dict[str, str] = {}
+    todo = [(module, path)]
+    while todo:
+        name, file = todo.pop()
+        if name in seen or (name in CONTRACT and name != module):
+            continue
+        tree = ast.parse(Path(file).read_text(encoding="utf-8"))
+        seen[name] = hashlib.sha256(ast.dump(_bare(tree)).encode()).hexdigest()[:16]
+        todo += [(child, where) for child in sorted(_own_imports(tree, name)) if (where := _file_of(child))]
+    own = seen.pop(module)
+    return digest([own, sorted(seen.items())])
+
+
+def _bare(tree: ast.AST) -> ast.AST:
+    """The tree without docstrings."""
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and isinstance(body, list):
+            if body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+                if isinstance(body[0].value.value, str):
+                    node.body = body[1:] or [ast.Pass()]
+    return tree
+
+
+def _own_imports(tree: ast.AST, name: str) -> set[str]:
+    """Modules of this project that a module imports, inside functions too."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return {n for n in found if n.split(".")[0] in {"curate", "scorers"} and n != name}
+
+
+@lru_cache(maxsize=None)
+def _file_of(module: str) -> str | None:
+    if module in sys.modules:
+        return getattr(sys.modules[module], "__file__", None)
+    try:
+        spec = importlib.util.find_spec(module)
+    except ModuleNotFoundError:
+        return None                      # `from curate.stage import Rule` asks for curate.stage.Rule, which is no module
+    return spec.origin if spec else None
+
+
+def code_version(fn: Callable[..., Any], declared: str | None) -> str:
+    """What stands for a function's code in an identity."""
+    return f"v{declared}" if declared is not None else f"source-{source_hash(fn)}"

@@ -1,0 +1,138 @@
+"""Reading: files become parts, rows get keys, and what cannot be read is quarantined.
+
+A task reads one file, once. Every piece becomes a part, named by a hash of its content; its base sidecar holds what every
+document carries. A piece of a Parquet file stays where it is, anything else is rewritten as Parquet in the store. The
+record of a file is remembered by (source settings, path, size, token), so that an unchanged file is never read again.
+
+A key is XXH3-128 over the id, the source, the text and all other columns, each with its length.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import xxhash
+
+from curate.columns import BYTES, INT64, KEY, ROW, TEXT
+from curate.dataset import Bad, File, Piece, Source
+from curate.hashing import digest, value_hash
+from curate.identity import plain
+from curate.parts import Part
+from curate.store import Store
+
+VERSION = "1"            # of what reading makes of a piece; part of a file's record
+QUARANTINE = pa.schema([("file", TEXT), ("offset", INT64), ("length", INT64), ("rows", INT64), ("row", INT64),
+                        ("error", TEXT)])
+
+
+def record_path(source: Source, file: File) -> str:
+    """Where the record of a file lies."""
+    what = [VERSION, type(source).__qualname__, plain(dict(source.identity())), file.path, file.size, file.token]
+    return f"inputs/{digest(what)}.json"
+
+
+@dataclass(frozen=True)
+class Ingest:
+    """The task that reads one file and returns its record: parts, counts, and where its quarantine lies."""
+
+    store: Store
+    source: Source
+
+    def __call__(self, file: File) -> dict[str, Any]:
+        """Read a file into parts."""
+        parts, bad, bad_rows = [], [], []
+        for piece in self.source.read(file):
+            bad += piece.bad
+            if piece.table.num_rows:
+                part = self._part(piece, file)
+                parts.append(part)
+                bad_rows += [(len(parts) - 1, row, error) for row, error in sorted(piece.bad_rows.items())]
+        path = record_path(self.source, file)
+        record = {
+            "parts": parts,
+            "living": sum(p["living"] for p in parts),
+            "rows": sum(p["rows"] for p in parts) + sum(b.rows for b in bad if b.rows > 0),
+            "text_bytes": sum(p["text_bytes"] for p in parts),
+            "quarantined": len(bad_rows) + sum(b.rows for b in bad if b.rows > 0),
+            "uncounted": sum(b.rows < 0 for b in bad),
+            "quarantine": None,
+        }
+        if bad or bad_rows:
+            record["quarantine"] = path.replace(".json", ".quarantine.parquet")
+            self.store.put_table(record["quarantine"], _quarantine(file, bad, bad_rows, parts))
+        return dict(self.store.put_json(path, record))
+
+    def _part(self, piece: Piece, file: File) -> dict[str, Any]:
+        lives = np.ones(piece.table.num_rows, dtype=bool)
+        lives[list(piece.bad_rows)] = False
+        rows = np.flatnonzero(lives)
+        table = piece.table.combine_chunks()
+        living = table if lives.all() else table.take(pa.array(rows))
+        declared = [n for n in table.column_names if n not in {"id", "text", "source", "extra"}]
+        sizes = pa.compute.binary_length(living["text"])
+        base = pa.table({
+            ROW: pa.array(rows, INT64), "id": living["id"], "key": keys(living), "source": living["source"],
+            "text_bytes": sizes.cast(INT64), **{n: living[n] for n in declared},
+        })
+        of = digest([value_hash(base), table.num_rows, sorted(piece.bad_rows.items())])
+        self.store.put_table(f"parts/{of}/base.parquet", base)
+        if piece.groups is None:
+            self.store.put_table(f"parts/{of}/rows.parquet", table)
+        return {"of": of, "groups": None if piece.groups is None else list(piece.groups), "rows": table.num_rows,
+                "living": len(rows), "text_bytes": int(pa.compute.sum(sizes).as_py() or 0)}
+
+
+def keys(docs: pa.Table) -> pa.Array:
+    """128-bit keys of documents, binary(16): one hash a row over every column, names and lengths included."""
+    head = docs.select(sorted(n for n in docs.column_names if n != "text"))
+    head = head.cast(pa.schema([(f.name, _json_type(f.type)) for f in head.schema])) if _has_binary(head) else head
+    lines = pl.from_arrow(head).select(pl.struct(pl.all()).struct.json_encode()).to_series().cast(pl.Binary)
+    text = docs["text"].combine_chunks().cast(BYTES)
+    text = text.chunk(0) if isinstance(text, pa.ChunkedArray) and text.num_chunks else text
+    if docs.num_rows == 0:
+        return pa.array([], KEY)
+    offsets = np.frombuffer(text.buffers()[1], np.int64, docs.num_rows + 1, text.offset * 8)
+    data = memoryview(text.buffers()[2] or b"")
+    out = bytearray(16 * docs.num_rows)
+    for i, (line, start, end) in enumerate(zip(lines, offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)):
+        h = xxhash.xxh3_128(line)
+        h.update(data[start:end])
+        out[16 * i : 16 * i + 16] = h.digest()
+    return pa.FixedSizeBinaryArray.from_buffers(KEY, docs.num_rows, [None, pa.py_buffer(bytes(out))])
+
+
+def _has_binary(table: pa.Table) -> bool:
+    return any(pa.types.is_binary(t) or pa.types.is_large_binary(t) for t in table.schema.types)
+
+
+def _json_type(kind: pa.DataType) -> pa.DataType:
+    return TEXT if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) else kind
+
+
+def _quarantine(
+    file: File, bad: Sequence[Bad], bad_rows: Sequence[tuple[int, int, str]], parts: Sequence[dict[str, Any]]
+) -> pa.Table:
+    """One line a lost byte range (row -1) or row (offset -1; the row is counted from the start of the file)."""
+    starts = np.concatenate([[0], np.cumsum([p["rows"] for p in parts])]).astype(int)
+    rows = [(b.file, b.offset, b.length, b.rows, -1, b.error) for b in bad]
+    rows += [(file.path, -1, -1, 1, int(starts[p]) + row, error) for p, row, error in bad_rows]
+    return pa.table([pa.array(c, f.type) for c, f in zip(zip(*rows, strict=True), QUARANTINE, strict=True)],
+                    schema=QUARANTINE)
+
+
+def parts_of(source: Source, records: Sequence[tuple[File, dict[str, Any]]]) -> list[Part]:
+    """All parts of a listing, sorted by name; repeats of the same content are numbered in order of their path."""
+    found = sorted(
+        ((entry["of"], file.path, k, entry, file) for file, record in records for k, entry in enumerate(record["parts"])),
+        key=lambda x: x[:3],
+    )
+    parts, repeats = [], 0
+    for i, (of, _, _, entry, file) in enumerate(found):
+        repeats = repeats + 1 if i and found[i - 1][0] == of else 0
+        groups = None if entry["groups"] is None else tuple(entry["groups"])
+        parts.append(Part(f"{of}-{repeats}" if repeats else of, of, source, file, groups, entry["rows"],
+                          entry["living"], entry["text_bytes"]))
+    return sorted(parts, key=lambda p: p.name)

@@ -1,0 +1,458 @@
+"""A pipeline as a value: frames, mixes and fits are built without I/O and checked before a byte is read.
+
+    docs = read(source).then(quality.measure).keep(rules)
+    prior = fit(lm.train, config, docs.sample(bytes=2_000_000, label="prior"))
+    docs = docs.then(loss_ratio.color, prior=prior, conditional=conditional)
+    mix = docs.select(select.top("color"), tokens=1_000_000)
+    plan(write({"color": mix}), conclude(trial.experiment, config, {"arm:color": mix.sample(...)}))
+
+Every call remembers its own file and line, so that a mistake is reported where it was made. ``check`` walks the nodes
+with the columns known so far; what it promises is what a run returns.
+"""
+
+import importlib.metadata
+import importlib.util
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from curate import __file__ as package_file
+from curate.artifact import Experiment, Fitter
+from curate.columns import STANDARD, TEXT
+from curate.dataset import Source
+from curate.errors import BadPlan, MissingColumn, MissingExtra, UnknownSetting, WrongDirection
+from curate.stage import ColumnType, Direction, Grain, Needs, Rule, Score, Stage, arrow_type
+
+OURS = Path(package_file).parent
+
+
+def here() -> str:
+    """``file:line`` of the nearest caller outside the package: the pipeline's own line."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and OURS in Path(frame.f_code.co_filename).parents:
+        frame = frame.f_back
+    name = Path(frame.f_code.co_filename)
+    if name.is_absolute() and name.is_relative_to(Path.cwd()):
+        name = name.relative_to(Path.cwd())
+    return f"{name}:{frame.f_lineno}"
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One step of a plan; nodes are compared by identity, and a plan is the graph that its outputs reach."""
+
+    where: str
+
+
+@dataclass(frozen=True, eq=False)
+class Read(Node):
+    """Documents of a source."""
+
+    source: Source
+
+
+@dataclass(frozen=True, eq=False)
+class Apply(Node):
+    """A stage over a frame, with the artifacts it opens."""
+
+    above: Node
+    stage: Stage
+    config: Any
+    artifacts: Mapping[str, "Fit"] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Keep(Node):
+    """Rules that drop rows; the first that fails gives the reason. ``guard`` is a frame that they are tried on first."""
+
+    above: Node
+    rules: tuple[Rule, ...]
+    guard: Node | None = None
+    guard_share: float = 0.2
+
+
+@dataclass(frozen=True, eq=False)
+class Gather(Node):
+    """A sample of a frame with its texts, in keyed-hash order; ``amount`` None means every row."""
+
+    above: Node
+    label: str
+    cost: str | None
+    amount: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class Fit(Node):
+    """A fitter over a sample, with the artifacts that it starts from."""
+
+    fitter: Fitter
+    config: Any
+    sample: Gather
+    bases: Mapping[str, "Fit"]
+
+
+@dataclass(frozen=True, eq=False)
+class Write(Node):
+    """Mixes to be written as sharded Parquet: name to (frame, column of copies)."""
+
+    mixes: Mapping[str, tuple[Node, str]]
+    columns: tuple[str, ...]
+    shard_bytes: int
+    seed: int
+    card: Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Conclude(Node):
+    """An experiment over samples and artifacts."""
+
+    experiment: Experiment
+    config: Any
+    inputs: Mapping[str, Gather | Fit]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Rows plus the columns known so far; lazy, a value."""
+
+    node: Node
+
+    def then(self, stage: Stage, config: Any = None, **artifacts: Fit) -> "Frame":
+        """Add the columns of a stage (or replace rows, for MANY). Settings default to the stage's own."""
+        where = here()
+        config = _settings(stage.name, stage.config_type, config, where)
+        above = self.node
+        if stage.each is not None and not _has(above, stage.each, config):
+            above = Apply(where, above, stage.each, config)
+        return Frame(Apply(where, above, stage, config, dict(artifacts)))
+
+    def keep(
+        self, rule: pl.Expr | Rule | Sequence[Rule], because: str | None = None, *,
+        guard: "Frame | None" = None, guard_share: float = 0.2,
+    ) -> "Frame":
+        """Drop rows for which a rule is not true, with its reason.
+
+        Args:
+            rule: a polars expression with ``because``, or rules that carry their reasons; tried in order.
+            because: the reason, for an expression.
+            guard: a frame (the target) that the rules are tried on first; where they would drop more than
+                ``guard_share`` of it, the run stops before it drops anything.
+            guard_share: largest share of the guard that the rules may drop.
+        """
+        where = here()
+        if isinstance(rule, pl.Expr):
+            if not because:
+                raise BadPlan("keep() needs a reason", where=where, fix="add because='why rows are dropped'")
+            rules: tuple[Rule, ...] = (Rule(rule, because),)
+        else:
+            rules = (rule,) if isinstance(rule, Rule) else tuple(rule)
+        if not all(isinstance(r, Rule) for r in rules):
+            raise BadPlan("keep() takes polars expressions", where=where,
+                          fix="write keep(pl.col('words') > 50, because='short'); a Python function cannot be checked")
+        return Frame(Keep(where, self.node, rules, guard.node if guard else None, guard_share))
+
+    def sample(
+        self, *, label: str, bytes: int | None = None, tokens: int | None = None, rows: int | None = None
+    ) -> Gather:
+        """A uniform sample with its texts, until the next row would pass the budget; all rows where none is given."""
+        budgets = {"text_bytes": bytes, "tokens": tokens, None: rows}
+        given = [(cost, amount) for cost, amount in budgets.items() if amount is not None]
+        if len(given) > 1:
+            raise BadPlan("sample() takes one budget", where=here(), fix="give bytes=, tokens= or rows=")
+        cost, amount = given[0] if given else (None, None)
+        return Gather(here(), self.node, label, cost, amount)
+
+    def select(self, selection: Any, **budget: float) -> "Mix":
+        """A mix under a budget: ``tokens=``, ``bytes=``, ``rows=`` (amounts), or ``share=`` of the tokens."""
+        where = here()
+        if len(budget) != 1 or not set(budget) <= {"tokens", "bytes", "rows", "share"}:
+            raise BadPlan("select() takes one budget", where=where, fix="give tokens=, bytes=, rows= or share=")
+        chosen = selection.with_budget(**budget)
+        return Mix(Frame(Apply(where, self.node, chosen.stage, chosen.config, {})), chosen.config.column)
+
+
+@dataclass(frozen=True)
+class Mix:
+    """How many copies of each row of a frame to train on."""
+
+    frame: Frame
+    column: str
+
+    def rows(self) -> Frame:
+        """The rows that are in the mix, as a frame of their own."""
+        return Frame(Keep(here(), self.frame.node, (Rule(pl.col(self.column) > 0, "not_selected"),)))
+
+    def sample(self, *, label: str, bytes: int | None = None, tokens: int | None = None) -> Gather:
+        """A uniform sample of the mix."""
+        return self.rows().sample(label=label, bytes=bytes, tokens=tokens)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The whole pipeline as a value."""
+
+    outputs: tuple[Node, ...]
+
+
+def read(source: Source) -> Frame:
+    """Documents of a source."""
+    return Frame(Read(here(), source))
+
+
+def fit(fitter: Fitter, config: Any, sample: Frame | Gather, **bases: Fit) -> Fit:
+    """Learn an artifact from a sample (a frame stands for all its rows)."""
+    where = here()
+    if isinstance(sample, Frame):
+        sample = Gather(where, sample.node, f"all:{fitter.name}", None, None)
+    return Fit(where, fitter, _settings(fitter.name, fitter.config_type, config, where), sample, dict(bases))
+
+
+def write(
+    mixes: Mapping[str, Mix], *, columns: Sequence[str] = (), shard_bytes: int = 128 << 20, seed: int = 0,
+    card: Mapping[str, Any] | None = None,
+) -> Write:
+    """Write mixes as sharded Parquet, in a global shuffle that depends on nothing but the seed and the rows.
+
+    Args:
+        mixes: name to mix; the name becomes a folder and a configuration of the dataset.
+        columns: columns to write beside id, text, source and the source's own (default: every score, and tokens).
+        shard_bytes: bytes of text a shard.
+        seed: of the shuffle.
+        card: YAML fields for the dataset card (license, language, ...).
+    """
+    for name in mixes:
+        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
+            raise BadPlan(f"a mix cannot be called {name!r}", where=here(), fix="use letters, digits, _ . and -")
+    return Write(here(), {k: (m.frame.node, m.column) for k, m in mixes.items()}, tuple(columns), shard_bytes, seed,
+                 dict(card or {}))
+
+
+def conclude(experiment: Experiment, config: Any, inputs: Mapping[str, Gather | Fit | Frame]) -> Conclude:
+    """Carry out an experiment over samples and artifacts."""
+    where = here()
+    ready = {
+        name: Gather(where, value.node, f"all:{name}", None, None) if isinstance(value, Frame) else value
+        for name, value in inputs.items()
+    }
+    return Conclude(where, experiment, config, ready)
+
+
+def plan(*outputs: Node) -> Plan:
+    """A plan is what its outputs need."""
+    if not outputs:
+        raise BadPlan("the plan has no output", where=here(), fix="give plan() a write(...) or a conclude(...)")
+    return Plan(outputs)
+
+
+def _settings(name: str, kind: type | None, config: Any, where: str) -> Any:
+    if kind is None:
+        if config is not None:
+            raise UnknownSetting(f"{name} takes no settings", where=where, fix="leave them out")
+        return None
+    if config is None:
+        return kind()
+    if not isinstance(config, kind):
+        raise UnknownSetting(f"{name} takes {kind.__name__}, not {type(config).__name__}", where=where,
+                             fix=f"give it a {kind.__name__}(...)")
+    return config
+
+
+def _has(node: Node, stage: Stage, config: Any) -> bool:
+    """Whether a stage with these settings stands above, with the text unchanged since."""
+    while isinstance(node, Apply | Keep):
+        if isinstance(node, Apply):
+            if node.stage is stage and node.config == config:
+                return True
+            if node.stage.grain is Grain.MANY:
+                return False
+        node = node.above
+    return False
+
+
+def above(node: Node) -> list[Node]:
+    """The nodes that a node needs, in the order of its arguments."""
+    match node:
+        case Apply():
+            return [node.above, *node.artifacts.values()]
+        case Keep():
+            return [node.above, *([node.guard] if node.guard else [])]
+        case Gather():
+            return [node.above]
+        case Fit():
+            return [node.sample, *node.bases.values()]
+        case Write():
+            return [frame for frame, _ in node.mixes.values()]
+        case Conclude():
+            return list(node.inputs.values())
+    return []
+
+
+def walk(plan: Plan) -> Iterator[Node]:
+    """Every node once, what is needed first."""
+    seen: set[int] = set()
+    stack: list[tuple[Node, bool]] = [(node, False) for node in reversed(plan.outputs)]
+    while stack:
+        node, ready = stack.pop()
+        if ready:
+            yield node
+        elif id(node) not in seen:
+            seen.add(id(node))
+            stack.append((node, True))
+            stack += [(n, False) for n in reversed(above(node)) if id(n) not in seen]
+
+
+# ── check ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Known:
+    """The columns of a frame at one point of the plan."""
+
+    columns: Mapping[str, ColumnType]
+
+    def with_(self, more: Mapping[str, ColumnType]) -> "Known":
+        return Known({**self.columns, **more})
+
+
+def check(plan: Plan) -> dict[int, Known]:
+    """Walk the plan without I/O; raise the first PlanError, or return the known columns by ``id(node)``."""
+    known: dict[int, Known] = {}
+    labels: dict[str, str] = {}
+    for node in walk(plan):
+        match node:
+            case Read():
+                known[id(node)] = Known({**STANDARD, **node.source.columns, "extra": TEXT})
+            case Apply():
+                known[id(node)] = _check_apply(node, known[id(node.above)])
+            case Keep():
+                columns = known[id(node.above)]
+                for rule in node.rules:
+                    _check_rule(rule, columns, node.where)
+                    if node.guard is not None:
+                        _check_rule(rule, known[id(node.guard)], node.where)
+                known[id(node)] = columns
+            case Gather():
+                if labels.setdefault(node.label, node.where) != node.where:
+                    raise BadPlan(f"two samples are labelled {node.label!r}", where=node.where,
+                                  fix=f"labels decide the randomness; choose another (first used at {labels[node.label]})")
+                if node.cost:
+                    _need("sample()", {node.cost: pa.int64()}, known[id(node.above)], node.where)
+            case Fit():
+                check_extras(node.fitter.needs, node.fitter.name, node.where)
+                _need(node.fitter.name, node.fitter.reads, known[id(node.sample.above)], node.where)
+            case Write():
+                for frame, column in node.mixes.values():
+                    _need("write()", {column: pa.int32()}, known[id(frame)], node.where)
+                    for name in node.columns:
+                        if name not in known[id(frame)].columns:
+                            _missing("write()", name, known[id(frame)], node.where)
+            case Conclude():
+                check_extras(node.experiment.needs, node.experiment.name, node.where)
+                for value in node.inputs.values():
+                    if isinstance(value, Gather):
+                        _need(node.experiment.name, node.experiment.reads, known[id(value.above)], node.where)
+    return known
+
+
+def _check_apply(node: Apply, columns: Known) -> Known:
+    stage, config = node.stage, node.config
+    check_extras(stage.needs, stage.name, node.where)
+    _need(stage.name, stage.reads(config), columns, node.where)
+    directions: Mapping[str, Direction] = config.directions() if hasattr(config, "directions") else {}
+    for name, wanted in directions.items():
+        score = columns.columns.get(name)
+        if not isinstance(score, Score):
+            raise WrongDirection(f"{stage.name} ranks by {name!r}, which is not a score", where=node.where,
+                                 fix=f"rank by one of: {_list(n for n, c in columns.columns.items() if isinstance(c, Score))}")
+        if wanted is not score.keep and not getattr(config, "inverse", False):
+            raise WrongDirection(
+                f"{stage.name} keeps {wanted.value} values of {name!r}, whose {score.keep.value} values are the good ones "
+                f"({score.unit})", where=node.where,
+                fix=f"leave the direction out, or say inverse=True for a negative control",
+            )
+    writes = stage.writes(config)
+    for name in writes:
+        if name in STANDARD and stage.grain is not Grain.MANY:
+            raise BadPlan(f"{stage.name} writes {name!r}, which every document has", where=node.where,
+                          fix="write another name; only a MANY stage replaces documents")
+    if stage.grain is Grain.MANY:
+        source = _read_above(node).source
+        return Known({**STANDARD, **source.columns, "extra": TEXT, **writes})
+    return columns.with_(writes)
+
+
+def _read_above(node: Node) -> Read:
+    while not isinstance(node, Read):
+        node = above(node)[0]
+    return node
+
+
+def _check_rule(rule: Rule, columns: Known, where: str) -> None:
+    for name in rule.keep.meta.root_names():
+        if name not in columns.columns:
+            _missing(f"the rule {rule.because!r}", name, columns, where)
+    names = {n: columns.columns[n] for n in rule.keep.meta.root_names()}
+    empty = pl.DataFrame(pa.table({n: pa.array([], arrow_type(c)) for n, c in names.items()})) if names else pl.DataFrame()
+    try:
+        kind = empty.lazy().select(rule.keep.alias("keep")).collect_schema()["keep"]
+    except pl.exceptions.PolarsError as error:
+        raise BadPlan(f"the rule {rule.because!r} cannot be evaluated: {error}", where=where,
+                      fix="compare columns with values of their own type") from error
+    if kind != pl.Boolean:
+        raise BadPlan(f"the rule {rule.because!r} gives {kind}, not true or false", where=where,
+                      fix="compare it with something, as in pl.col('words') > 50")
+
+
+def _need(who: str, reads: Mapping[str, pa.DataType], columns: Known, where: str) -> None:
+    for name, kind in reads.items():
+        if name not in columns.columns:
+            _missing(who, name, columns, where)
+        found = arrow_type(columns.columns[name])
+        if found != kind and not (pa.types.is_integer(found) and pa.types.is_integer(kind)):
+            raise MissingColumn(f"{who} reads {name!r} as {kind}, but it is {found}", where=where,
+                                fix="change the stage that writes it, or the one that reads it")
+
+
+def _missing(who: str, name: str, columns: Known, where: str) -> None:
+    import difflib
+
+    close = difflib.get_close_matches(name, columns.columns, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    raise MissingColumn(
+        f"{who} reads the column {name!r}, which no earlier step writes", where=where,
+        fix=f"{hint}known here: {_list(columns.columns)}",
+    )
+
+
+def _list(names: Any) -> str:
+    return ", ".join(sorted(names)) or "none"
+
+
+def check_extras(needs: Needs, who: str, where: str) -> None:
+    """Raise MissingExtra where a package of a needed extra is not installed."""
+    for extra in needs.extras:
+        for package in packages_of(extra):
+            if importlib.util.find_spec(package) is None:
+                raise MissingExtra(f"{who} needs the package {package!r}, which is not installed", where=where,
+                                   fix=f"pip install 'curate[{extra}]'")
+
+
+def packages_of(extra: str) -> list[str]:
+    """Import names of the packages in an optional dependency of this project."""
+    found = []
+    for requirement in importlib.metadata.requires("curate") or []:
+        name, _, marker = requirement.partition(";")
+        if re.search(rf"""extra\s*==\s*["']{re.escape(extra)}["']""", marker):
+            found.append(re.split(r"[^A-Za-z0-9_.-]", name.strip())[0].replace("-", "_"))
+    return found
+
+
+def with_where(node: Node, where: str) -> Node:
+    """The same node at another place (for helpers that build nodes on a recipe's behalf)."""
+    return replace(node, where=where)

@@ -1,0 +1,207 @@
+"""Where results live: one place, shared by all runs, immutable, published atomically.
+
+A final name is never opened for writing. A file is encoded in memory (or scratch) in one canonical layout and published
+by one create-if-absent put: locally a temporary file, fsync, link; on object stores a conditional put. Whoever comes
+second uses what the first published. Only pruning removes.
+
+    inputs/DIGEST.json                what a file was read as: its parts
+    parts/NAME/…                      what every document carries; the rows of parts that had to be rewritten
+    steps/NAME-IDENTITY/PART/K.parquet  sidecars: fragment K of a step's columns for a part
+    living/IDENTITY/PART.parquet      rows of a part that were dropped so far, with reasons
+    receipts/IDENTITY/PART.json       what a task did; its existence means done
+    artifacts/NAME-IDENTITY/          what was learned
+    runs/NAME-IDENTITY/               what was asked for, and the manifest, last
+"""
+
+import io
+import json
+import os
+import tempfile
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
+
+from curate.errors import BadInput
+from curate.hashing import value_hash
+
+
+@dataclass(frozen=True)
+class Published:
+    """A file as published: bytes, a hash of the bytes, and for tables rows and a hash of the values."""
+
+    path: str
+    bytes: int
+    bytes_hash: str
+    rows: int = 0
+    values: str = ""
+
+
+@dataclass(frozen=True)
+class Store:
+    """A directory at any fsspec URL; paths are relative to it."""
+
+    url: str
+
+    @cached_property
+    def _at(self) -> tuple[Any, str]:
+        fs, root = fsspec.core.url_to_fs(self.url)
+        return fs, root.rstrip("/")
+
+    @property
+    def local(self) -> bool:
+        """Whether the store is a directory of this machine."""
+        protocol = self._at[0].protocol
+        return "file" in (protocol if isinstance(protocol, tuple) else (protocol,))
+
+    def full(self, path: str) -> str:
+        """The path as the file system knows it."""
+        return f"{self._at[1]}/{path}" if path else self._at[1]
+
+    def check_writable(self) -> None:
+        """Raise BadInput where nothing can be written."""
+        probe = f"tmp/probe-{uuid.uuid4().hex}"
+        try:
+            self.publish(probe, b"")
+            self.remove(probe)
+        except (OSError, PermissionError, ValueError) as error:
+            raise BadInput(f"cannot write to {self.url}: {error}", where="--out", fix="choose another --out") from error
+
+    def exists(self, path: str) -> bool:
+        """Whether a file was published (or a directory holds one)."""
+        return bool(self._at[0].exists(self.full(path)))
+
+    def publish(self, path: str, data: bytes) -> bool:
+        """Put bytes under a name, once; False where somebody was first."""
+        fs, _ = self._at
+        target = self.full(path)
+        if self.local:
+            return self._link(target, data)
+        if fs.exists(target):
+            return False
+        if "memory" in fs.protocol:
+            fs.pipe_file(target, data)
+            return True
+        try:
+            fs.pipe_file(target, data, mode="create")
+        except FileExistsError:
+            return False
+        return True
+
+    def _link(self, target: str, data: bytes) -> bool:
+        if os.path.lexists(target):
+            return False
+        scratch = Path(self.full("tmp"))
+        scratch.mkdir(parents=True, exist_ok=True)
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=scratch)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            try:
+                os.link(temporary, target)
+            except FileExistsError:
+                return False
+            return True
+        finally:
+            Path(temporary).unlink()
+
+    def read(self, path: str) -> bytes:
+        """All bytes of a file."""
+        return bytes(self._at[0].cat_file(self.full(path)))
+
+    def read_range(self, path: str, start: int, end: int) -> bytes:
+        """Bytes [start, end) of a file."""
+        return bytes(self._at[0].cat_file(self.full(path), start=start, end=end))
+
+    def names(self, path: str) -> list[str]:
+        """Names in a directory, sorted; empty where there is none."""
+        try:
+            found = self._at[0].ls(self.full(path), detail=False)
+        except FileNotFoundError:
+            return []
+        return sorted(str(f).rstrip("/").rsplit("/", 1)[-1] for f in found)
+
+    def remove(self, path: str) -> None:
+        """Remove a file or a directory; only for scratch and pruning."""
+        self._at[0].rm(self.full(path), recursive=True)
+
+    def put_json(self, path: str, value: Any) -> Any:
+        """Publish a JSON value once, and return what stands there."""
+        if self.publish(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode()):
+            return value
+        return self.get_json(path)
+
+    def get_json(self, path: str) -> Any:
+        """A JSON value."""
+        return json.loads(self.read(path))
+
+    def put_table(self, path: str, table: pa.Table) -> Published:
+        """Publish a table as Parquet, in the one canonical layout; what stands there counts."""
+        data = encode(table)
+        if not self.publish(path, data):
+            data = self.read(path)
+            table = decode(data)
+        return Published(path, len(data), xxhash.xxh3_128_hexdigest(data), table.num_rows, value_hash(table))
+
+    def get_table(self, path: str, columns: Iterable[str] | None = None) -> pa.Table:
+        """A table, or some of its columns."""
+        wanted = None if columns is None else list(columns)
+        if self.local:
+            return pq.read_table(self.full(path), columns=wanted, memory_map=True, use_threads=False, partitioning=None)
+        return decode(self.read(path), wanted)
+
+    def link(self, source: str, target: str) -> None:
+        """The same file under a second name: a link locally, a server-side copy elsewhere."""
+        fs, _ = self._at
+        if self.local:
+            Path(self.full(target)).parent.mkdir(parents=True, exist_ok=True)
+            if not os.path.lexists(self.full(target)):
+                os.link(self.full(source), self.full(target))
+        elif not fs.exists(self.full(target)):
+            fs.copy(self.full(source), self.full(target))
+
+    def local_copy(self, path: str) -> Path:
+        """A directory or file of the store as a local path: itself, or a copy made once per process."""
+        if self.local:
+            return Path(self.full(path))
+        target = _copies().joinpath(xxhash.xxh3_64_hexdigest(self.full(path).encode()), Path(path).name)
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._at[0].get(self.full(path), str(target), recursive=True)
+        return target
+
+
+_HELD: list["tempfile.TemporaryDirectory[str]"] = []
+
+
+def _copies() -> Path:
+    if not _HELD:
+        _HELD.append(tempfile.TemporaryDirectory(prefix="curate-"))
+    return Path(_HELD[0].name)
+
+
+def encode(table: pa.Table, row_group_bytes: int = 32 << 20) -> bytes:
+    """A table as Parquet bytes: zstd, statistics, page index, row groups of about ``row_group_bytes``."""
+    rows = table.num_rows
+    per_group = max(1, min(rows, int(rows * row_group_bytes / max(1, table.nbytes)))) if rows else 1
+    sink = io.BytesIO()
+    with pq.ParquetWriter(
+        sink, table.schema, compression="zstd", compression_level=3, write_page_index=True, version="2.6"
+    ) as writer:
+        writer.write_table(table.combine_chunks(), row_group_size=per_group)
+    return sink.getvalue()
+
+
+def decode(data: bytes, columns: list[str] | None = None) -> pa.Table:
+    """Parquet bytes as a table."""
+    return pq.read_table(pa.BufferReader(data), columns=columns, use_threads=False)
