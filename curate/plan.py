@@ -15,7 +15,7 @@ import importlib.util
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +173,7 @@ class Frame:
         where = here()
         if len(budget) != 1 or not set(budget) <= {"tokens", "bytes", "rows", "share"}:
             raise BadPlan("select() takes one budget", where=where, fix="give tokens=, bytes=, rows= or share=")
-        chosen = selection.with_budget(**budget)
+        chosen = selection.with_budget(**budget).with_columns(check(Plan((self.node,)))[id(self.node)].columns)
         return Mix(Frame(Apply(where, self.node, chosen.stage, chosen.config, {})), chosen.config.column)
 
 
@@ -452,7 +452,3 @@ def packages_of(extra: str) -> list[str]:
             found.append(re.split(r"[^A-Za-z0-9_.-]", name.strip())[0].replace("-", "_"))
     return found
 
-
-def with_where(node: Node, where: str) -> Node:
-    """The same node at another place (for helpers that build nodes on a recipe's behalf)."""
-    return replace(node, where=where)

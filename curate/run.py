@@ -509,7 +509,7 @@ class Runner:
                                fix="files of the store were removed; use a new one")
             entry = dict(self.store.put_json(done, {"rows": count, "shards": shards, "home": home,
                                                     "text_bytes": sum(s["text_bytes"] for s in shards)}))
-        entry |= {"columns": list(columns), "column": column, "selection": self._chosen(frame, column),
+        entry |= {"frame": self.labels[id(frame)], "columns": list(columns), "column": column, "selection": self._chosen(frame, column),
                   "funnel": self._funnel(frame), "values": merge([s["values"] for s in entry["shards"]])}
         self.steps[label] = {"label": label, "where": node.where, "kind": "write", "made_of": made_of,
                              "rows": entry["rows"], "values": entry["values"]}
@@ -732,7 +732,7 @@ def run(
         accounts = account(runner, folder)
         manifest = {
             "name": name, "folder": folder, "curate": __version__, "steps": list(runner.steps.values()), "mixes": mixes,
-            "trials": trials, "accounts": accounts,
+            "trials": trials, "frames": accounts,
             "values": digest([[s["label"], s.get("values")] for s in runner.steps.values()]
                              + [[m, e["values"]] for m, e in mixes.items()]),
             "timing": {"began": began, "seconds": time.time() - began, "engine": runner.engine.name,
@@ -745,21 +745,25 @@ def run(
     return Outcome(folder, dict(store.put_json(f"{folder}/manifest.json", manifest)), max(1, runner._computed))
 
 
-def account(runner: Runner, folder: str) -> list[dict[str, Any]]:
-    """Where every part's rows and drops can be looked up: one entry a frame that was read, for ``curate explain``."""
+def account(runner: Runner, folder: str) -> list[dict[str, str]]:
+    """Where the rows of every frame can be looked up: the frames that mixes are chosen from, and those nothing follows."""
+    chosen = {id(frame) for node in runner.plan.outputs if isinstance(node, Write) for frame, _ in node.mixes.values()}
     entries = []
     for node in runner.nodes:
         state = runner.states.get(id(node))
-        if state is None or any(id(n) in runner.states for n in runner.below.get(id(node), []) if isinstance(n, Apply | Keep)):
+        below = [n for n in runner.below.get(id(node), []) if isinstance(n, Apply | Keep) and id(n) in runner.states]
+        if state is None or (below and id(node) not in chosen):
             continue
-        path = f"{folder}/frames/{digest(runner.labels[id(node)])}.json"
+        label = runner.labels[id(node)]
+        path = f"{folder}/frames/{digest(label)}.json"
         runner.store.put_json(path, {
-            "label": runner.labels[id(node)], "living": state.living, "places": dict(state.places),
-            "funnel": runner._funnel(node),
-            "parts": [{"name": p.name, "of": p.of, "file": p.file.path, "rows": p.rows, "living": p.living,
-                       "alive": n} for p, n in zip(state.parts, state.alive, strict=True)],
+            "label": label, "living": state.living, "places": dict(state.places), "funnel": runner._funnel(node),
+            "scores": {n: {"keep": c.keep.value, "unit": c.unit} for n, c in runner.known[id(node)].columns.items()
+                       if isinstance(c, Score)},
+            "parts": [{"name": p.name, "of": p.of, "file": p.file.path, "rows": p.rows, "living": p.living, "alive": n,
+                       "groups": p.groups} for p, n in zip(state.parts, state.alive, strict=True)],
         })
-        entries.append({"label": runner.labels[id(node)], "path": path})
+        entries.append({"label": label, "path": path})
     return entries
 
 

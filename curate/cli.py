@@ -1,0 +1,111 @@
+"""The command line: ``curate run FILE``, ``plan``, ``report``, ``explain``, ``doctor``, ``init``.
+
+A pipeline file defines ``pipeline(config) -> Plan``; the annotation of its parameter is the dataclass of its settings.
+It may define ``calibrate(config) -> config``, which fills in what depends on the machine's speed; what it chose is
+remembered in the store, so that the next run has the same plan.
+
+Errors of the user are printed in three lines, without a traceback: exit code 2 before the start, 1 during a run.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    help="Decide which tokens a language model is trained on, and prove the decision.",
+)
+
+File = Annotated[Path, typer.Argument(help="The pipeline: a Python file with a function pipeline(config).")]
+Sets = Annotated[list[str] | None, typer.Option("--set", help="Override a setting: --set budget=0.2 (repeatable).")]
+Config = Annotated[Path | None, typer.Option("--config", help="Settings as TOML; --set overrides them.")]
+Out = Annotated[str, typer.Option("--out", help="The store: a directory or any fsspec URL.")]
+SameCode = Annotated[bool, typer.Option("--same-code", help="Sources changed, what they compute did not.")]
+
+
+@app.command()
+def run(
+    file: File,
+    engine: Annotated[str, typer.Option(help="local or dask.")] = "local",
+    cluster: Annotated[str | None, typer.Option(help="tcp://HOST:PORT, or a TOML file that names a class.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes of a local Dask cluster (default: one a core).")] = None,
+    memory: Annotated[str, typer.Option(help="Memory limit of each of them, as in 1.5GiB.")] = "auto",
+    sets: Sets = None,
+    config: Config = None,
+    out: Out = ".curate",
+    on_error: Annotated[str, typer.Option(help="quarantine or fail, for what cannot be read.")] = "quarantine",
+    same_code: SameCode = False,
+) -> None:
+    """Carry out a pipeline; finished work is reused, whatever interrupted it."""
+    from curate import command
+
+    command.run(file, engine, cluster, workers, memory, sets or [], config, out, on_error, same_code)
+
+
+@app.command()
+def plan(file: File, sets: Sets = None, config: Config = None, out: Out = ".curate", same_code: SameCode = False) -> None:
+    """Check a pipeline and show its passes; nothing is read or computed."""
+    from curate import command
+
+    command.show_plan(file, sets or [], config, out, same_code)
+
+
+@app.command()
+def report(run: Annotated[str, typer.Argument(help="A run's name or folder.")], out: Out = ".curate") -> None:
+    """Show a run's funnel and verdict, and where its page lies."""
+    from curate import command
+
+    command.show_report(run, out)
+
+
+@app.command()
+def explain(
+    document: Annotated[str, typer.Argument(metavar="ID", help="A document's id.")],
+    run: Annotated[str, typer.Argument(help="A run's name or folder.")],
+    out: Out = ".curate",
+) -> None:
+    """Tell what became of a document: every number, every decision, and why."""
+    from curate import command
+
+    command.explain(document, run, out)
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is installed, which devices there are, and what would not work."""
+    from curate import command
+
+    command.doctor()
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("pipeline.py"),
+) -> None:
+    """Write a commented pipeline to start from."""
+    from curate import command
+
+    command.init(path)
+
+
+def main() -> None:
+    """The entry point: errors of the user become three lines and an exit code."""
+    from curate.errors import CurateError
+
+    try:
+        app()
+    except CurateError as error:
+        from rich.console import Console
+        from rich.text import Text
+
+        console = Console(stderr=True, soft_wrap=True)
+        console.print(Text(error.what, style="bold red"))
+        console.print(Text(f"  where  {error.where}"))
+        console.print(Text(f"  fix    {error.fix}", style="green"))
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("stopped; run the same command again to go on from here", file=sys.stderr)
+        sys.exit(130)
+

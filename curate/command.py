@@ -1,0 +1,382 @@
+"""What the commands do: load a pipeline, run it with progress, show what came of it.
+
+Kept apart from ``cli`` so that ``curate --help`` answers before anything heavy is imported.
+"""
+
+import importlib
+import importlib.metadata
+import inspect
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from curate.errors import BadInput, BadPlan, CurateError
+from curate.plan import Apply, Conclude, Fit, Gather, Keep, Plan, Read, Write, above, check
+from curate.run import Outcome, Runner, check_versions
+from curate.run import run as carry_out
+from curate.settings import dump, load
+from curate.stage import Grain, Score, arrow_type
+from curate.store import Store
+
+console = Console()
+
+
+# ── loading ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def load_pipeline(file: Path, sets: list[str], config: Path | None, store: Store) -> tuple[str, Any, Plan]:
+    """A pipeline's name, its settings and its plan."""
+    if not file.is_file():
+        raise BadInput(f"there is no file {file}", where="curate", fix="give the path of a pipeline, or `curate init`")
+    sys.path.insert(0, str(file.parent.absolute()))
+    try:
+        module = importlib.import_module(file.stem)
+    except CurateError:
+        raise
+    except (ImportError, SyntaxError) as error:
+        raise BadPlan(f"{file} cannot be imported: {error}", where=str(file), fix="repair the import or the syntax") from error
+    if Path(module.__file__ or "").absolute() != file.absolute():
+        raise BadPlan(f"another module is called {file.stem!r}: {module.__file__}", where=str(file), fix="rename the file")
+    make: Callable[..., Plan] | None = getattr(module, "pipeline", None)
+    if make is None:
+        raise BadPlan(f"{file} defines no function pipeline(config)", where=str(file), fix="see `curate init`")
+    parameters = list(inspect.signature(make, eval_str=True).parameters.values())
+    if not parameters:
+        return file.stem, None, make()
+    settings = load(parameters[0].annotation, config, sets)
+    calibrate = getattr(module, "calibrate", None)
+    if calibrate is not None:
+        settings = _calibrated(file.stem, settings, calibrate, store)
+    return file.stem, settings, make(settings)
+
+
+def _calibrated(name: str, settings: Any, calibrate: Callable[[Any], Any], store: Store) -> Any:
+    """Settings with what the machine's speed decides, chosen once for a store."""
+    from curate.hashing import digest
+    from curate.settings import as_json, loads
+
+    path = f"calibration/{name}-{digest(as_json(settings))}.toml"
+    if not store.exists(path):
+        store.publish(path, dump(calibrate(settings)).encode())
+    return loads(type(settings), store.read(path).decode(), where=path)
+
+
+# ── run ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def run(
+    file: Path, engine: str, cluster: str | None, workers: int | None, memory: str, sets: list[str], config: Path | None,
+    out: str, on_error: str, same_code: bool,
+) -> None:
+    """``curate run``."""
+    if on_error not in {"quarantine", "fail"}:
+        raise BadPlan(f"--on-error {on_error!r}", where="--on-error", fix="say quarantine or fail")
+    store = Store(out if "://" in out else str(Path(out).absolute()))
+    store.check_writable()
+    name, settings, plan = load_pipeline(file, sets, config, store)
+    with watching() as watch:
+        outcome = carry_out(
+            plan, name=name, store=store, open_engine=engine_of(engine, cluster, workers, memory, file), watch=watch,
+            config=dump(settings) if settings is not None else "", on_error=on_error, same_code=same_code, finish=finish,
+        )
+    show(outcome, store)
+
+
+def engine_of(name: str, cluster: str | None, workers: int | None, memory: str, file: Path) -> Callable[[], Any]:
+    """How to open an engine; it is opened only where something has to be computed."""
+    if name == "local":
+        from curate.engines.local import Local
+
+        return Local
+    if name == "dask":
+        def open_dask() -> Any:
+            from curate.engines.dask import Dask
+
+            return Dask(cluster, workers, file, memory)
+
+        return open_dask
+    raise BadPlan(f"there is no engine {name!r}", where="--engine", fix="say local or dask")
+
+
+def finish(store: Store, folder: str, manifest: dict[str, Any]) -> None:
+    """Cards and the report, before the manifest."""
+    from curate import card, report
+
+    for mix in manifest["mixes"]:
+        store.publish(f"{folder}/mixes/{mix}/README.md", card.card(manifest, mix, store).encode())
+    store.publish(f"{folder}/report.html", report.page(store, folder, manifest).encode())
+
+
+def watching() -> "Plain | Rich":
+    """Progress for whoever looks: bars on a terminal, lines elsewhere."""
+    return Rich() if console.is_terminal else Plain()
+
+
+class Plain:
+    """One line when a step ends; for logs and pipes."""
+
+    def __enter__(self) -> "Plain":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is held."""
+
+    def begin(self, label: str, items: int, weight: int) -> None:
+        """Remember when it began."""
+        self.began, self.weight, self.rows = time.perf_counter(), weight, 0
+
+    def advance(self, label: str, items: int, rows: int, weight: int) -> None:
+        """Count."""
+        self.rows += rows
+
+    def end(self, label: str, outcome: str) -> None:
+        """Say what was done."""
+        speed = ""
+        if hasattr(self, "began") and not outcome.startswith("0 computed") and outcome != "reused":
+            seconds = time.perf_counter() - self.began
+            speed = f"  {seconds:.1f} s" + (f", {self.weight / 1e6 / max(seconds, 1e-9):.1f} MB/s" if self.weight else "")
+        print(f"{label}: {outcome}{speed}", flush=True)
+
+
+class Rich:
+    """A bar a step, with rows and megabytes a second and the time left."""
+
+    def __init__(self) -> None:
+        self.progress = Progress(
+            TextColumn("[bold]{task.description}"), BarColumn(bar_width=24), TextColumn("{task.completed}/{task.total}"),
+            TextColumn("{task.fields[speed]}", style="cyan"), TimeElapsedColumn(), TimeRemainingColumn(), console=console,
+        )
+        self.tasks: dict[str, tuple[TaskID, float]] = {}
+        self.sums: dict[str, list[int]] = {}
+
+    def __enter__(self) -> "Rich":
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def begin(self, label: str, items: int, weight: int) -> None:
+        """A bar appears."""
+        self.tasks[label] = self.progress.add_task(label[:48], total=items, speed=""), time.perf_counter()
+        self.sums[label] = [0, 0]
+
+    def advance(self, label: str, items: int, rows: int, weight: int) -> None:
+        """The bar moves."""
+        task, began = self.tasks[label]
+        sums = self.sums[label]
+        sums[0] += rows
+        sums[1] += weight
+        seconds = max(time.perf_counter() - began, 1e-9)
+        speed = f"{sums[0] / seconds:,.0f} rows/s" if sums[0] else ""
+        speed += f"  {sums[1] / 1e6 / seconds:.1f} MB/s" if sums[1] else ""
+        self.progress.update(task, advance=items, speed=speed)
+
+    def end(self, label: str, outcome: str) -> None:
+        """The bar becomes a line."""
+        found = self.tasks.pop(label, None)
+        if found is not None:
+            self.progress.remove_task(found[0])
+        seconds = f" in {time.perf_counter() - found[1]:.1f} s" if found else ""
+        self.progress.console.print(f"[dim]{label}[/]  {outcome}{seconds}", highlight=False)
+
+
+def funnel(manifest: dict[str, Any], mix: str) -> Table:
+    """Documents, text and tokens left after every step of a mix's line."""
+    steps = {s["label"]: s for s in manifest["steps"]}
+    entry = manifest["mixes"][mix]
+    table = Table(title=f"{mix}: from source to mix", title_justify="left")
+    for name, justify in (("step", "left"), ("documents", "right"), ("text", "right"), ("tokens", "right"),
+                          ("dropped", "left")):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for label in entry["funnel"]:
+        step = steps[label]
+        if step["kind"] == "read":
+            note = f"{step['quarantined']:,} quarantined" if step["quarantined"] else ""
+            note += f" + {step['uncounted']} byte ranges" if step["uncounted"] else ""
+            table.add_row(label, f"{step['rows_out']:,}", megabytes(step["text_bytes"]), "", note)
+        elif step["kind"] == "keep":
+            lost = {w: sum(v.get(w, 0) for v in step["lost"].values()) for w in step["in"]}
+            tokens = f"{step['in']['tokens'] - lost['tokens']:,}" if "tokens" in step["in"] else ""
+            reasons = ", ".join(f"{k} {n:,}" for k, n in sorted(step["dropped"].items(), key=lambda kv: -kv[1])[:3])
+            table.add_row(label, f"{step['rows_out']:,}", megabytes(step["in"]["text_bytes"] - lost["text_bytes"]), tokens,
+                          reasons or "nothing")
+    chosen = steps[entry["selection"]]["report"] if entry["selection"] else {}
+    tokens = f"{chosen['selected_cost']:,}" if "selected_cost" in chosen else ""
+    table.add_row(f"[bold]mix {mix}[/]", f"[bold]{entry['rows']:,}[/]", f"[bold]{megabytes(entry['text_bytes'])}[/]", tokens, "")
+    return table
+
+
+def megabytes(n: float) -> str:
+    """Bytes for people."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if n >= size:
+            return f"{n / size:,.1f} {unit}"
+    return f"{n:.0f} B"
+
+
+def show(outcome: Outcome, store: Store) -> None:
+    """The end of a run: funnel, verdicts, where to look."""
+    if outcome.computed == 0:
+        console.print(f"[green]nothing to compute[/]: {outcome.folder} is complete", highlight=False)
+    for mix in outcome.manifest["mixes"]:
+        console.print(funnel(outcome.manifest, mix))
+    for verdict in outcome.manifest["trials"].values():
+        from curate.trial import lines
+
+        for line in lines(verdict):
+            console.print(line, highlight=False, soft_wrap=True)
+    console.print(f"values  {outcome.manifest['values']}", highlight=False)
+    console.print(f"report  {store.full(outcome.folder)}/report.html", highlight=False, soft_wrap=True)
+
+
+# ── plan ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def show_plan(file: Path, sets: list[str], config: Path | None, out: str, same_code: bool) -> None:
+    """``curate plan``: the checked plan and its passes."""
+    from curate.engines.local import Local
+
+    store = Store(out if "://" in out else str(Path(out).absolute()))
+    store.check_writable()
+    name, _, plan = load_pipeline(file, sets, config, store)
+    known = check(plan)
+    runner = Runner(plan, store, Local)
+    check_versions(runner, same_code)
+    table = Table(title=f"{name}: {len(runner.nodes)} steps", title_justify="left")
+    for column in ("step", "kind", "writes", "where"):
+        table.add_column(column)
+    for node in runner.nodes:
+        kind, writes = "", ""
+        match node:
+            case Read():
+                kind = f"read, {len(runner.listing(node))} files"
+                writes = ", ".join(node.source.columns) or "id, text, source"
+            case Apply():
+                kind = node.stage.grain.name + (" + exchange" if node.stage.grain is not Grain.EACH else "")
+                written = node.stage.writes(node.config)
+                shown = [f"{n}{' ↑' if isinstance(c, Score) and c.keep.value == 'high' else ' ↓' if isinstance(c, Score) else ''}"
+                         for n, c in list(written.items())[:6]]
+                writes = ", ".join(shown) + (f" … {len(written)} columns" if len(written) > 6 else "")
+            case Keep():
+                kind, writes = "keep", "; ".join(dict.fromkeys(r.because for r in node.rules))
+            case Gather():
+                kind, writes = "sample", f"{node.amount:,} {node.cost or 'rows'}" if node.amount else "every row"
+            case Fit():
+                kind, writes = "fit", "an artifact"
+            case Write():
+                kind, writes = "write", ", ".join(node.mixes)
+            case Conclude():
+                kind, writes = "trial", f"{len(node.inputs)} inputs"
+        table.add_row(runner.labels[id(node)], kind, writes, node.where)
+    console.print(table)
+    for node in runner.nodes:
+        settings = getattr(node, "config", None)
+        if hasattr(settings, "bands") and hasattr(settings, "rows") and isinstance(node, Apply) and node.stage.rounds:
+            from curate.minhash import collision, half_point
+
+            points = ", ".join(f"{s:.2f}: {collision(s, settings.bands, settings.rows):.1%}" for s in (0.6, 0.7, 0.8, 0.9))
+            console.print(f"{node.stage.name}: {settings.bands} × {settings.rows}; pairs meet with probability {points}; "
+                          f"half of them at {half_point(settings.bands, settings.rows):.3f}", highlight=False)
+    last = plan.outputs[-1]
+    console.print(f"the plan is sound: {len(known)} frames, {len(above(last))} inputs to {runner.labels[id(last)]!r}",
+                  highlight=False)
+    _ = arrow_type
+
+
+# ── after a run ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def find_run(store: Store, name: str) -> tuple[str, dict[str, Any]]:
+    """A complete run's folder and manifest, by its name, its folder, or the beginning of one (the newest)."""
+    wanted = name.rstrip("/").rsplit("/", 1)[-1]
+    found = [f for f in store.names("runs") if f.startswith(wanted) and store.exists(f"runs/{f}/manifest.json")]
+    if not found:
+        known = ", ".join(store.names("runs")) or "none"
+        raise BadInput(f"there is no complete run {name!r}", where=store.url, fix=f"runs here: {known}")
+    manifests = [(f"runs/{f}", json.loads(store.read(f"runs/{f}/manifest.json"))) for f in found]
+    return max(manifests, key=lambda m: m[1]["timing"]["began"])
+
+
+def show_report(name: str, out: str) -> None:
+    """``curate report``."""
+    store = Store(out if "://" in out else str(Path(out).absolute()))
+    folder, manifest = find_run(store, name)
+    show(Outcome(folder, manifest, 1), store)
+
+
+def explain(document: str, name: str, out: str) -> None:
+    """``curate explain``: everything known of the rows with an id."""
+    from curate.explain import stories
+
+    store = Store(out if "://" in out else str(Path(out).absolute()))
+    folder, manifest = find_run(store, name)
+    found = stories(store, manifest, document)
+    if not found:
+        raise BadInput(f"no row of {folder} has the id {document!r}", where=folder, fix="ids are matched exactly")
+    for story in found:
+        table = Table(title=f"{document}  ({story.frame})", title_justify="left", show_header=False)
+        table.add_column("what", style="bold")
+        table.add_column("value")
+        for what, value in story.facts:
+            table.add_row(what, value)
+        console.print(table)
+
+
+# ── doctor and init ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def doctor() -> None:
+    """``curate doctor``."""
+    import os
+
+    from curate.plan import packages_of
+
+    table = Table(title="curate doctor", title_justify="left")
+    for column in ("what", "found", "for"):
+        table.add_column(column)
+    core = ("numpy", "pyarrow", "polars", "numba", "fsspec", "dask", "distributed", "huggingface_hub")
+    for package in core:
+        table.add_row(package, _version(package), "core")
+    for extra in ("train", "datatrove", "s3"):
+        for package in packages_of(extra):
+            version = _version(package)
+            table.add_row(package, version if version != "missing" else f"[red]missing[/]: pip install 'curate[{extra}]'", extra)
+    table.add_row("cores", str(os.cpu_count()), "")
+    policy = os.environ.get("OMP_WAIT_POLICY")
+    table.add_row("OMP_WAIT_POLICY", policy or "not set", "passive keeps torch threads from spinning on shared cores")
+    table.add_row("GPU", _devices(), "train, scorers")
+    console.print(table)
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "missing"
+
+
+def _devices() -> str:
+    if _version("torch") == "missing":
+        return "unknown: torch is not installed"
+    import torch
+
+    if not torch.cuda.is_available():
+        return "none; models run on the CPU"
+    return ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+
+
+def init(path: Path) -> None:
+    """``curate init``."""
+    if path.exists():
+        raise BadInput(f"{path} exists", where=str(path), fix="choose another name")
+    template = Path(__file__).parent / "data" / "pipeline.py.txt"
+    path.write_text(template.read_text(encoding="utf-8"), encoding="utf-8")
+    console.print(f"wrote {path}. Next: [bold]curate plan {path}[/], then [bold]curate run {path}[/]", highlight=False)
