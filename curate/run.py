@@ -532,6 +532,11 @@ class Runner:
                 return line[::-1]
             frame = above(frame)[0]
 
+    def continued(self, node: Node) -> bool:
+        """Whether a later frame of the same rows was evaluated."""
+        below = [n for n in self.below.get(id(node), []) if isinstance(n, Apply | Keep) and node is n.above]
+        return any(id(n) in self.states or self.continued(n) for n in below)
+
     def close(self) -> None:
         """Let go of the engine."""
         if self._engine is not None:
@@ -751,8 +756,7 @@ def account(runner: Runner, folder: str) -> list[dict[str, str]]:
     entries = []
     for node in runner.nodes:
         state = runner.states.get(id(node))
-        below = [n for n in runner.below.get(id(node), []) if isinstance(n, Apply | Keep) and id(n) in runner.states]
-        if state is None or (below and id(node) not in chosen):
+        if state is None or (runner.continued(node) and id(node) not in chosen):
             continue
         label = runner.labels[id(node)]
         path = f"{folder}/frames/{digest(label)}.json"
