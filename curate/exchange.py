@@ -207,7 +207,8 @@ class Answer:
         if result.num_rows != len(rows):
             raise RowsLost(f"{result.num_rows} answers for {len(rows)} rows of part {view.part.name}", where=self.home,
                            fix="a PerPart answer has one row for each row")
-        return leave(self.store, self.home, view, rows, result.select(list(self.types)).cast(pa.schema(list(self.types.items()))))
+        result = result.select(list(self.types)).cast(pa.schema(list(self.types.items())))
+        return leave(self.store, self.home, view, rows, result)
 
 
 def leave(store: Store, home: str, view: View, rows: np.ndarray, table: pa.Table) -> dict[str, Any]:
@@ -273,9 +274,10 @@ class StoredRows:
         """No row, with the columns that ``emit`` would see."""
         view = self.views[0]
         table = Columns(self.store, view).get(reads, np.empty(0, dtype=np.int64), with_address=True)
-        for name in alongside.column_names if alongside is not None else []:
-            if name != ADDRESS:
-                table = table.append_column(name, alongside.slice(0, 0)[name])
+        if alongside is not None:
+            for name in alongside.column_names:
+                if name != ADDRESS:
+                    table = table.append_column(name, alongside.slice(0, 0)[name])
         return table
 
     def through_files(

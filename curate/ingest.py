@@ -5,6 +5,9 @@ document carries. A piece of a Parquet file stays where it is, anything else is 
 record of a file is remembered by (source settings, path, size, token), so that an unchanged file is never read again.
 
 A key is XXH3-128 over the id, the source, the text and all other columns, each with its length.
+
+A MANY stage makes parts in the same way (``Replace``): each new row keeps its parent's address and source columns and
+gets a key and an id of its own.
 """
 
 from collections.abc import Sequence
@@ -14,13 +17,17 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import xxhash
 
-from curate.columns import BYTES, INT64, KEY, ROW, TEXT
+from curate.columns import BYTES, INT64, KEY, PARENT, ROW, TEXT
 from curate.dataset import Bad, File, Piece, Source
+from curate.errors import RowsLost
 from curate.hashing import digest, value_hash
 from curate.identity import plain
-from curate.parts import Part
+from curate.parts import Columns, Part, View, living_rows
+from curate.passes import Compute, conform, invoke
+from curate.stage import arrow_type
 from curate.store import Store
 
 VERSION = "1"            # of what reading makes of a piece; part of a file's record
@@ -43,11 +50,13 @@ class Ingest:
 
     def __call__(self, file: File) -> dict[str, Any]:
         """Read a file into parts."""
-        parts, bad, bad_rows = [], [], []
+        parts: list[dict[str, Any]] = []
+        bad: list[Bad] = []
+        bad_rows: list[tuple[int, int, str]] = []
         for piece in self.source.read(file):
             bad += piece.bad
             if piece.table.num_rows:
-                part = self._part(piece, file)
+                part = store_part(self.store, piece)
                 parts.append(part)
                 bad_rows += [(len(parts) - 1, row, error) for row, error in sorted(piece.bad_rows.items())]
         path = record_path(self.source, file)
@@ -65,31 +74,67 @@ class Ingest:
             self.store.put_table(record["quarantine"], _quarantine(file, bad, bad_rows, parts))
         return dict(self.store.put_json(path, record))
 
-    def _part(self, piece: Piece, file: File) -> dict[str, Any]:
-        lives = np.ones(piece.table.num_rows, dtype=bool)
-        lives[list(piece.bad_rows)] = False
-        rows = np.flatnonzero(lives)
-        table = piece.table.combine_chunks()
-        living = table if lives.all() else table.take(pa.array(rows))
-        declared = [n for n in table.column_names if n not in {"id", "text", "source", "extra"}]
-        sizes = pa.compute.binary_length(living["text"])
-        base = pa.table({
-            ROW: pa.array(rows, INT64), "id": living["id"], "key": keys(living), "source": living["source"],
-            "text_bytes": sizes.cast(INT64), **{n: living[n] for n in declared},
-        })
-        of = digest([value_hash(base), table.num_rows, sorted(piece.bad_rows.items())])
-        self.store.put_table(f"parts/{of}/base.parquet", base)
-        if piece.groups is None:
-            self.store.put_table(f"parts/{of}/rows.parquet", table)
-        return {"of": of, "groups": None if piece.groups is None else list(piece.groups), "rows": table.num_rows,
-                "living": len(rows), "text_bytes": int(pa.compute.sum(sizes).as_py() or 0)}
+
+@dataclass(frozen=True)
+class Replace:
+    """The task of a MANY stage: the living rows of a part become a new part; returns its record, as ``Ingest`` does."""
+
+    store: Store
+    compute: Compute
+    carried: tuple[str, ...]
+
+    def __call__(self, view: View) -> dict[str, Any]:
+        """Replace the rows of one part."""
+        columns = Columns(self.store, view)
+        rows = living_rows(self.store, view)
+        stage = self.compute.stage
+        made = invoke(self.compute, self.store, columns.get(list(stage.reads(self.compute.config)), rows))
+        promised = {ROW: INT64} | {n: arrow_type(c) for n, c in stage.writes(self.compute.config).items()}
+        made = conform(made, promised, None, stage.name, view.part.file.path)
+        made = made.take(pa.array(np.argsort(made[ROW].to_numpy(), kind="stable")))
+        at = made[ROW].to_numpy()
+        if len(at) and not 0 <= at[0] <= at[-1] < len(rows):
+            raise RowsLost(f"{stage.name} was given {len(rows)} rows and names row {at[-1]}", where=view.part.file.path,
+                           fix="`row` is an index into the table that the stage was given")
+        parents = columns.get([c for c in self.carried if c not in promised], rows[at])
+        table = pa.table({n: made[n] if n in promised else parents[n] for n in (*self.carried, *promised) if n != ROW})
+        number = np.arange(len(at)) - np.searchsorted(at, at)
+        if "id" not in promised:
+            ids = pc.binary_join_element_wise(table["id"], pa.array(number).cast(TEXT), pa.scalar("#", TEXT))
+            table = table.set_column(table.column_names.index("id"), "id", ids)
+        parent = pc.binary_join_element_wise(pa.scalar(f"{view.part.name}", TEXT), pa.array(rows[at]).cast(TEXT),
+                                             pa.scalar(":", TEXT))
+        part = store_part(self.store, Piece(table.append_column(PARENT, parent)))
+        childless = len(rows) - len(np.unique(at))
+        return {"parts": [part] if len(at) else [], "rows_in": len(rows), "childless": childless}
+
+
+def store_part(store: Store, piece: Piece) -> dict[str, Any]:
+    """Publish what every row of a piece carries, and its rows where they must be rewritten; returns the part's entry."""
+    lives = np.ones(piece.table.num_rows, dtype=bool)
+    lives[list(piece.bad_rows)] = False
+    rows = np.flatnonzero(lives)
+    table = piece.table.combine_chunks()
+    living = table if lives.all() else table.take(pa.array(rows))
+    declared = [n for n in table.column_names if n not in {"id", "text", "source", "extra"}]
+    sizes = pc.binary_length(living["text"])
+    base = pa.table({
+        ROW: pa.array(rows, INT64), "id": living["id"], "key": keys(living), "source": living["source"],
+        "text_bytes": sizes.cast(INT64), **{n: living[n] for n in declared},
+    })
+    of = digest([value_hash(base), table.num_rows, sorted(piece.bad_rows.items())])
+    store.put_table(f"parts/{of}/base.parquet", base)
+    if piece.groups is None:
+        store.put_table(f"parts/{of}/rows.parquet", table)
+    return {"of": of, "groups": None if piece.groups is None else list(piece.groups), "rows": table.num_rows,
+            "living": len(rows), "text_bytes": int(pc.sum(sizes).as_py() or 0)}
 
 
 def keys(docs: pa.Table) -> pa.Array:
     """128-bit keys of documents, binary(16): one hash a row over every column, names and lengths included."""
     head = docs.select(sorted(n for n in docs.column_names if n != "text"))
     head = head.cast(pa.schema([(f.name, _json_type(f.type)) for f in head.schema])) if _has_binary(head) else head
-    lines = pl.from_arrow(head).select(pl.struct(pl.all()).struct.json_encode()).to_series().cast(pl.Binary)
+    lines = pl.DataFrame(head).select(pl.struct(pl.all()).struct.json_encode()).to_series().cast(pl.Binary)
     text = docs["text"].combine_chunks().cast(BYTES)
     text = text.chunk(0) if isinstance(text, pa.ChunkedArray) and text.num_chunks else text
     if docs.num_rows == 0:

@@ -126,12 +126,15 @@ _MODELS: dict[str, Any] = {}
 
 
 def call(step: Compute, store: Store, table: pa.Table, where: str) -> pa.Table:
-    """Call a stage on what it reads, and hold it to what it declared."""
-    stage = step.stage
-    model = [] if stage.load is None else [model_of(step, stage.load, store)]
-    result = stage.on(table, step.config, *model)
-    promised = {name: arrow_type(kind) for name, kind in stage.writes(step.config).items()}
-    return conform(result, promised, table.num_rows, stage.name, where)
+    """Call an EACH stage on what it reads, and hold it to what it declared."""
+    promised = {name: arrow_type(kind) for name, kind in step.stage.writes(step.config).items()}
+    return conform(invoke(step, store, table), promised, table.num_rows, step.stage.name, where)
+
+
+def invoke(step: Compute, store: Store, table: pa.Table) -> Any:
+    """Call a stage with its settings and its model."""
+    model = [] if step.stage.load is None else [model_of(step, step.stage.load, store)]
+    return step.stage.on(table, step.config, *model)
 
 
 def model_of(step: Compute, load: Callable[..., Any], store: Store) -> Any:
@@ -145,11 +148,11 @@ def model_of(step: Compute, load: Callable[..., Any], store: Store) -> Any:
     return _MODELS[name]
 
 
-def conform(result: Any, promised: Mapping[str, pa.DataType], rows: int, who: str, where: str) -> pa.Table:
+def conform(result: Any, promised: Mapping[str, pa.DataType], rows: int | None, who: str, where: str) -> pa.Table:
     """A stage's result as it was declared, or an error that says what differs."""
     if not isinstance(result, pa.Table):
         raise RowsLost(f"{who} returned {type(result).__name__}, not a table", where=where, fix="return a pa.Table")
-    if result.num_rows != rows:
+    if rows is not None and result.num_rows != rows:
         raise RowsLost(f"{who} was given {rows} rows and returned {result.num_rows}", where=where,
                        fix="an EACH stage returns one row for each row, in order")
     if set(result.column_names) != set(promised):

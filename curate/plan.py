@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from curate import __file__ as package_file
 from curate.artifact import Experiment, Fitter
-from curate.columns import STANDARD, TEXT
+from curate.columns import PARENT, STANDARD, TEXT
 from curate.dataset import Source
 from curate.errors import BadPlan, MissingColumn, MissingExtra, UnknownSetting, WrongDirection
 from curate.stage import ColumnType, Direction, Grain, Needs, Rule, Score, Stage, arrow_type
@@ -382,12 +382,13 @@ def _check_apply(node: Apply, columns: Known) -> Known:
             raise BadPlan(f"{stage.name} writes {name!r}, which every document has", where=node.where,
                           fix="write another name; only a MANY stage replaces documents")
     if stage.grain is Grain.MANY:
-        source = _read_above(node).source
-        return Known({**STANDARD, **source.columns, "extra": TEXT, **writes})
+        source = read_above(node).source
+        return Known({**STANDARD, **source.columns, "extra": TEXT, PARENT: TEXT, **writes})
     return columns.with_(writes)
 
 
-def _read_above(node: Node) -> Read:
+def read_above(node: Node) -> Read:
+    """The node that read a frame's documents."""
     while not isinstance(node, Read):
         node = above(node)[0]
     return node

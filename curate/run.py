@@ -18,20 +18,20 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from curate import __version__
-from curate.columns import ADDRESS, STANDARD, unpack
+from curate.columns import ADDRESS, PARENT, STANDARD, unpack
 from curate.dataset import File
 from curate.engines import Engine
-from curate.errors import BadData, BadPlan, CurateError, GuardFailed, PartFailed, RowsLost, StaleVersion
+from curate.errors import BadData, CurateError, GuardFailed, PartFailed, RowsLost, StaleVersion
 from curate.exchange import Answer, Home, StoredRows, groups, index_of, put_buckets
 from curate.hashing import digest, merge
 from curate.identity import code_version, plain, source_hash, stable_name
-from curate.ingest import Ingest, parts_of, record_path
+from curate.ingest import Ingest, Replace, parts_of, record_path
 from curate.learn import STANDARD_SAMPLE, Learn, Texts, Work, in_order, without_timing
 from curate.mixes import Scatter, Shard, cut_shards, weigh
 from curate.order import Cut, sample_cut
 from curate.parts import BASE, DOCUMENT, Part, View
 from curate.passes import Compute, Decide, Pass
-from curate.plan import Apply, Conclude, Fit, Gather, Keep, Known, Node, Plan, Read, Write, above, check, walk
+from curate.plan import Apply, Conclude, Fit, Gather, Keep, Known, Node, Plan, Read, Write, above, check, read_above, walk
 from curate.stage import Grain, Needs, PerPart, Rule, Score, Stage, arrow_type
 from curate.store import Store
 
@@ -388,8 +388,28 @@ class Runner:
         return Home(self.store, home, types, ranges, every=not stage.rounds)
 
     def _replace(self, node: Apply) -> State:
-        raise BadPlan(f"{node.stage.name} replaces rows, which this version cannot carry out", where=node.where,
-                      fix="run it as a pipeline of its own and read its output")
+        state = self.state(node.above)
+        compute, made_of, _ = self._compute(node, state.ids)
+        source = read_above(node).source
+        carried = tuple(dict.fromkeys(["id", "text", "source", *source.columns, "extra"]))
+        made_of |= {"living": state.who}
+        views = state.views()
+        label = self.labels[id(node)]
+        records = self.carry(Replace(self.store, compute, carried), [(v.part.name, v) for v in views], label=label,
+                             receipts=f"{compute.home}/parts-{state.who}", weights=[v.part.text_bytes for v in views],
+                             why=self.why(node, made_of))
+        if tuple(r["rows_in"] for r in records) != state.alive:
+            raise RowsLost(f"{label}: {sum(r['rows_in'] for r in records)} rows in, {state.rows} before",
+                           where=node.where, fix="files of the store were removed; use a new one")
+        parts = tuple(parts_of(source, [(v.part.file, r) for v, r in zip(views, records, strict=True)]))
+        columns = [*STANDARD, *source.columns, PARENT, *node.stage.writes(node.config)]
+        places = dict.fromkeys(columns, BASE) | {"text": DOCUMENT, "extra": DOCUMENT}
+        childless = sum(r["childless"] for r in records)
+        self.note(node, {"kind": "replace", "rows": state.rows, "rows_out": sum(p.living for p in parts),
+                         "text_bytes": sum(p.text_bytes for p in parts), "made_of": made_of,
+                         "dropped": {"no_rows_left": childless} if childless else {},
+                         "values": merge([p.name for p in parts])})
+        return State(parts, None, digest(["all"]), tuple(p.living for p in parts), places, dict.fromkeys(places, "read"))
 
     # ── samples, artifacts, experiments ──────────────────────────────────────────────────────────────────────────
 

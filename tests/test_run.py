@@ -1,15 +1,13 @@
 """The laws of a run: rows are conserved, the bytes are the same, what is stored is not computed again."""
 
-import json
-
 import polars as pl
 import pyarrow as pa
 import pytest
-from toys import Lists, Count, letters, longest, most_frequent_first, rank, same_size, share, size
+from toys import Count, Lists, letters, longest, most_frequent_first, rank, same_size, share, words
 
 from curate.engines.local import Local
-from curate.errors import BadData, GuardFailed
-from curate.plan import Mix, fit, plan, read, write
+from curate.errors import BadData, GuardFailed, MissingColumn
+from curate.plan import Mix, check, fit, plan, read, write
 from curate.run import run
 from curate.store import Store
 
@@ -91,3 +89,21 @@ def test_a_guard_stops_before_anything_is_dropped(tmp_path):
     docs = read(Lists(FILES)).then(letters).keep(pl.col("letters") > 0, because="no_a", guard=target)
     with pytest.raises(GuardFailed, match="2 of 3 documents"):
         carry_out(tmp_path, plan(write({"m": Mix(docs.then(most_frequent_first), "copies")})))
+
+
+def test_replaced_rows_keep_their_parents(tmp_path):
+    docs = read(Lists({"f": ("an apple", "", "a pear and a plum")})).then(words).then(letters).then(most_frequent_first)
+    outcome = carry_out(tmp_path, plan(write({"most": Mix(docs, "copies")}, columns=["parent", "word"])))
+    step = {s["label"]: s for s in outcome.manifest["steps"]}["toys.words"]
+    assert (step["rows"], step["rows_out"], step["dropped"]) == (3, 7, {"no_rows_left": 1})
+    rows = mix(tmp_path, outcome).to_pylist()
+    assert sorted((r["id"], r["text"], r["word"], r["parent"].split(":")[1]) for r in rows) == [
+        ("f:0#0", "an", 0, "0"), ("f:0#1", "apple", 1, "0"), ("f:2#0", "a", 0, "2"), ("f:2#2", "and", 2, "2"),
+        ("f:2#3", "a", 3, "2"),
+    ]
+
+
+def test_a_column_measured_before_the_text_changed_is_unknown():
+    docs = read(Lists(FILES)).then(letters).then(words).keep(pl.col("letters") > 0, because="stale")
+    with pytest.raises(MissingColumn, match="letters"):
+        check(plan(write({"m": Mix(docs.then(most_frequent_first), "copies")})))

@@ -130,3 +130,11 @@ def share(docs: pa.Table, config: Count, length: int) -> pa.Table:
     """Length as a share of the longest."""
     return pa.table({"share": pa.compute.divide(pa.compute.binary_length(docs["text"]).cast(FLOAT32), float(length))
                      .cast(FLOAT32)})
+
+
+@stage(reads={"text": TEXT}, writes={"text": TEXT, "word": INT64}, grain=Grain.MANY, version="1")
+def words(docs: pa.Table) -> pa.Table:
+    """One row a word, numbered; a text without words has no row."""
+    split = [(i, k, w) for i, text in enumerate(docs["text"].to_pylist()) for k, w in enumerate(text.split())]
+    rows, numbers, found = zip(*split, strict=True) if split else ((), (), ())
+    return pa.table({"row": pa.array(rows, INT64), "text": pa.array(found, TEXT), "word": pa.array(numbers, INT64)})

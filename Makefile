@@ -1,0 +1,36 @@
+# Two commands: `make quickstart` runs the main job, `make test` the tests. Each sets up .venv when needed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STORE ?= .curate
+
+.PHONY: quickstart test test-slow test-gpu lint types bench docs constraints clean
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,test]'
+	touch $@
+
+quickstart: $(VENV)/installed
+	$(BIN)/curate run pipelines/quickstart.py --engine dask --workers 2 --out $(STORE)
+
+test: $(VENV)/installed
+	$(BIN)/ruff check curate scorers pipelines tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+test-slow: $(VENV)/installed
+	$(BIN)/python -m pytest -m slow
+
+test-gpu: $(VENV)/installed
+	$(BIN)/python -m pytest -m gpu
+
+constraints: $(VENV)/installed
+	$(BIN)/python -m pip freeze --exclude-editable | grep -v -i -E '^(curate|torch)\b' > constraints.new
+	echo 'torch==2.13.0' >> constraints.new
+	{ echo '# What was tested, so that both README commands give the same environment everywhere. Update: make constraints'; sort -f constraints.new; } > constraints.txt
+	rm constraints.new
+
+clean:
+	rm -rf $(VENV) $(STORE) .mypy_cache .pytest_cache .ruff_cache
