@@ -1,0 +1,148 @@
+"""Instrument 1 of a trial: an interpolated byte n-gram, orders 1 to 6.
+
+    p(w | h) = max(c(hw) - D, 0) / c(h)  +  D types(h) / c(h) * p(w | h'),     D = .75, at the bottom 1/256
+
+Interpolated absolute discounting (Ney, Essen and Kneser 1994) on raw counts: ``c(h)`` is how often history ``h`` was
+followed by a byte, ``types(h)`` by how many different ones, ``h'`` is ``h`` without its oldest byte, and a history
+that was never seen leaves everything to ``h'``. There is no training noise at all: all that varies is which documents
+were drawn.
+
+Documents do not touch: no n-gram crosses a boundary, and the first bytes of a document are predicted from the fewer
+that stand before them, so the first byte is scored too (by the unigram); no end mark is.
+
+Counting takes one sort. Every position packs the (up to) six bytes that start there, and how many they are, into one
+uint64; sorted, the windows that share their first k bytes stand together for every k at once. Scoring looks each
+window up once an order, in the same sorted form. Cost: about 100 bytes of memory a byte of text, 1 to 2 CPU seconds a
+4 MB.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Bytes = npt.NDArray[np.uint8]
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Keys = npt.NDArray[np.uint64]
+
+ORDER = 6  # six bytes and their number fit one uint64
+DISCOUNT = 0.75
+
+
+@dataclass(frozen=True)
+class Table:
+    """Counts of one order k. Windows are k bytes, big-endian in the low 8k bits; histories are k - 1 bytes.
+
+    Args:
+        windows: distinct windows, sorted, uint64 (m,).
+        counts: how often each occurred, int64 (m,).
+        histories: distinct histories, sorted, uint64 (h,); for order 1 the one empty history, 0.
+        totals: how often each history was followed by a byte, int64 (h,).
+        types: by how many different bytes, int64 (h,).
+    """
+
+    windows: Keys
+    counts: Ints
+    histories: Keys
+    totals: Ints
+    types: Ints
+
+
+@dataclass(frozen=True)
+class Ngram:
+    """Counts of orders 1 to n, ``tables[k - 1]`` those of order k."""
+
+    tables: tuple[Table, ...]
+    discount: float
+
+
+def train(offsets: Ints, data: Bytes, *, order: int = ORDER, discount: float = DISCOUNT) -> Ngram:
+    """Count the n-grams of documents.
+
+    Args:
+        offsets: int64 (documents + 1,): document ``i`` is ``data[offsets[i]:offsets[i + 1]]``; need not start at 0.
+        data: uint8.
+        order: the longest n-gram, 1 to 6.
+        discount: D, between 0 and 1.
+    """
+    if not 1 <= order <= ORDER:
+        raise ValueError(f"order must be 1 to {ORDER}, not {order}")
+    if not 0 < discount < 1:
+        raise ValueError(f"discount must lie between 0 and 1, not {discount}")
+    windows = _windows(offsets, data)
+    windows.sort()
+    return Ngram(tuple(_count(windows, k) for k in range(1, order + 1)), discount)
+
+
+def nats(model: Ngram, offsets: Ints, data: Bytes) -> Floats:
+    """What each document costs under each order: -ln p, summed over its bytes, float64 (orders, documents).
+
+    Row k - 1 is the model of order k. An untrained model gives exactly 8 bits a byte.
+    """
+    start, stop = int(offsets[0]), int(offsets[-1])
+    documents = len(offsets) - 1
+    windows = _windows(offsets, data)
+    owner = np.repeat(np.arange(documents), np.diff(offsets))
+    p = np.full(stop - start, 1 / 256)
+    out = np.empty((len(model.tables), documents))
+    ranked = np.argsort(windows, kind="stable")  # look-ups in order of the key stay in the cache
+    for k, table in enumerate(model.tables, start=1):
+        at = ranked[_length(windows[ranked]) >= k]
+        window = _prefix(windows[at], k)
+        count = _look_up(table.windows, table.counts, window)
+        history = window >> np.uint64(8)
+        total = _look_up(table.histories, table.totals, history)
+        types = _look_up(table.histories, table.types, history)
+        seen = total > 0
+        last = (at + (k - 1))[seen]  # the byte that a window predicts is its last
+        count, total, types = count[seen], total[seen], types[seen]
+        p[last] = np.maximum(count - model.discount, 0) / total + model.discount * types / total * p[last]
+        out[k - 1] = np.bincount(owner, weights=-np.log(p), minlength=documents)
+    return out
+
+
+def _windows(offsets: Ints, data: Bytes) -> Keys:
+    """For every position the bytes that start there, at most six, within the document: bytes << 16 | length."""
+    text = data[int(offsets[0]) : int(offsets[-1])]
+    n = len(text)
+    ends = np.repeat(offsets[1:] - offsets[0], np.diff(offsets))
+    length = np.minimum(ends - np.arange(n), ORDER)
+    packed = np.zeros(n, dtype=np.uint64)
+    for j in range(ORDER):
+        byte = np.where(length[: n - j] > j, text[j:], 0).astype(np.uint64) if j < n else np.empty(0, np.uint64)
+        packed[: len(byte)] |= byte << np.uint64(8 * (ORDER - 1 - j) + 16)
+    return packed | length.astype(np.uint64)
+
+
+def _length(windows: Keys) -> Keys:
+    return windows & np.uint64(0xFF)
+
+
+def _prefix(windows: Keys, k: int) -> Keys:
+    """The first k bytes of each window."""
+    return windows >> np.uint64(8 * (ORDER - k) + 16)
+
+
+def _count(windows: Keys, k: int) -> Table:
+    """Count windows of k bytes, and what follows their histories, in sorted packed windows."""
+    windows = _prefix(windows[_length(windows) >= k], k)
+    starts = _runs(windows)
+    distinct, counts = windows[starts], np.diff(starts, append=len(windows))
+    histories = distinct >> np.uint64(8)
+    runs = _runs(histories)
+    totals = np.add.reduceat(counts, runs) if len(runs) else np.empty(0, np.int64)
+    return Table(distinct, counts, histories[runs], totals, np.diff(runs, append=len(histories)))
+
+
+def _runs(values: Keys) -> Ints:
+    """Where runs of equal values start."""
+    return np.flatnonzero(np.concatenate([np.ones(min(1, len(values)), bool), values[1:] != values[:-1]]))
+
+
+def _look_up(keys: Keys, values: Ints, wanted: Keys) -> Ints:
+    """The value of each wanted key, 0 where it is not there."""
+    if len(keys) == 0:
+        return np.zeros(len(wanted), dtype=np.int64)
+    at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return np.where(keys[at] == wanted, values[at], 0)
