@@ -69,7 +69,7 @@ class Learn:
 
     def __call__(self, name: str) -> dict[str, Any]:
         """Fit, publish, and say what counts."""
-        docs = self.store.get_table(self.sample, ["id", "source", *self.fitter.reads])
+        docs = self.store.get_table(self.sample, list(dict.fromkeys(["id", "source", *self.fitter.reads])))
         with tempfile.TemporaryDirectory(prefix="curate-fit-") as scratch:
             out = Path(scratch)
             bases = {k: self.store.local_copy(path) for k, path in self.bases.items()}

@@ -323,7 +323,7 @@ class Known:
 def check(plan: Plan) -> dict[int, Known]:
     """Walk the plan without I/O; raise the first PlanError, or return the known columns by ``id(node)``."""
     known: dict[int, Known] = {}
-    labels: dict[str, str] = {}
+    labels: dict[str, Node] = {}
     for node in walk(plan):
         match node:
             case Read():
@@ -338,9 +338,9 @@ def check(plan: Plan) -> dict[int, Known]:
                         _check_rule(rule, known[id(node.guard)], node.where)
                 known[id(node)] = columns
             case Gather():
-                if labels.setdefault(node.label, node.where) != node.where:
+                if node.amount is not None and (first := labels.setdefault(node.label, node)) is not node:
                     raise BadPlan(f"two samples are labelled {node.label!r}", where=node.where,
-                                  fix=f"labels decide the randomness; choose another (first used at {labels[node.label]})")
+                                  fix=f"labels decide the randomness; choose another (first used at {first.where})")
                 if node.cost:
                     _need("sample()", {node.cost: pa.int64()}, known[id(node.above)], node.where)
             case Fit():
