@@ -1,1 +1,1 @@
-"""The small trainer, its instruments and the statistics of a trial: NumPy, PyArrow, numba and torch, nothing of ours."""
+"""The small trainer, its instruments and the statistics of a trial; nothing of ours above it."""
