@@ -75,8 +75,9 @@ class Dask:
         if resources and not self._client.run_on_scheduler(_can_meet, needs.gpus):
             raise BadInput(f"{label} needs {needs.gpus} GPU(s) a worker and no worker has them", where="--cluster",
                            fix="start workers with --resources GPU=1")
-        [shared] = self._client.scatter([task], broadcast=True, hash=False)
         run = uuid.uuid4().hex[:8]
+        # Sent once; as a task's result, and not as scattered data, it survives the worker that holds it.
+        shared = self._client.submit(_hold, task, key=f"hold-{run}", pure=False)
         waiting = iter(enumerate(items))
         names = {}
         done = as_completed()
@@ -113,6 +114,10 @@ class Dask:
 
 def _carry_out(task: Callable[[Any], dict[str, Any]], item: Any) -> dict[str, Any]:
     return task(item)
+
+
+def _hold(task: Callable[[Any], dict[str, Any]]) -> Callable[[Any], dict[str, Any]]:
+    return task
 
 
 def _can_meet(gpus: int, dask_scheduler: Any = None) -> bool:
