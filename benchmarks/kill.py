@@ -27,7 +27,11 @@ def start(pipeline: str, sets: list[str], engine: str, store: Path) -> subproces
     flags = ["--engine", engine, *(["--workers", "2"] if engine == "dask" else [])]
     return subprocess.Popen(
         [sys.executable, "-c", PROGRAM, "run", pipeline, *flags, *sets, "--out", str(store)],
-        start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
 
 
 def finish(process: subprocess.Popen) -> str:
@@ -79,12 +83,26 @@ def main() -> int:
             seconds = time.perf_counter() - began
             said = "nothing to compute" in again
             good &= values == reference and said and seconds < 3
-            report[engine] = {"kills": killed, "values": values, "same": values == reference,
-                              "further_run_computes_nothing": said, "further_run_seconds": round(seconds, 2)}
+            report[engine] = {
+                "kills": killed,
+                "values": values,
+                "same": values == reference,
+                "further_run_computes_nothing": said,
+                "further_run_seconds": round(seconds, 2),
+            }
             print(f"{engine}: {report[engine]}", flush=True)
-    RESULTS.joinpath("kill.json").write_text(json.dumps(
-        {"pipeline": arguments.pipeline, "sets": arguments.sets, "undisturbed_seconds": round(duration, 1),
-         "reference": reference, "engines": report}, indent=1))
+    RESULTS.joinpath("kill.json").write_text(
+        json.dumps(
+            {
+                "pipeline": arguments.pipeline,
+                "sets": arguments.sets,
+                "undisturbed_seconds": round(duration, 1),
+                "reference": reference,
+                "engines": report,
+            },
+            indent=1,
+        )
+    )
     return 0 if good else 1
 
 

@@ -52,20 +52,33 @@ def main() -> int:
             program = BACKWARDS if "backwards" in name else "from curate.cli import main; main()"
             sets = [part for s in arguments.sets for part in ("--set", s)]
             began = time.perf_counter()
-            subprocess.run([sys.executable, "-c", program, "run", arguments.pipeline, *flags, *sets, "--out", str(store)],
-                           check=True, stdout=subprocess.DEVNULL)
+            subprocess.run(
+                [sys.executable, "-c", program, "run", arguments.pipeline, *flags, *sets, "--out", str(store)],
+                check=True,
+                stdout=subprocess.DEVNULL,
+            )
             manifest = manifest_of(store)
             steps = {s["label"]: s.get("values") for s in manifest["steps"]}
             found[name] = {"values": manifest["values"], "steps": steps, "seconds": time.perf_counter() - began}
             print(f"{name:26} {manifest['values']}  {found[name]['seconds']:.0f} s", flush=True)
     first = next(iter(found.values()))
-    differ = sorted({label for f in found.values() for label in f["steps"] if f["steps"][label] != first["steps"][label]})
+    differ = sorted(
+        {label for f in found.values() for label in f["steps"] if f["steps"][label] != first["steps"][label]}
+    )
     same = len({f["values"] for f in found.values()}) == 1
     print("all the same" if same else f"different steps: {', '.join(differ)}")
-    RESULTS.joinpath(f"{arguments.name}.json").write_text(json.dumps({
-        "pipeline": arguments.pipeline, "sets": arguments.sets, "same": same, "different_steps": differ,
-        "variants": {n: {"values": f["values"], "seconds": round(f["seconds"], 1)} for n, f in found.items()},
-    }, indent=1))
+    RESULTS.joinpath(f"{arguments.name}.json").write_text(
+        json.dumps(
+            {
+                "pipeline": arguments.pipeline,
+                "sets": arguments.sets,
+                "same": same,
+                "different_steps": differ,
+                "variants": {n: {"values": f["values"], "seconds": round(f["seconds"], 1)} for n, f in found.items()},
+            },
+            indent=1,
+        )
+    )
     return 0 if same else 1
 
 

@@ -14,7 +14,9 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
     help="Decide which tokens a language model is trained on, and prove the decision.",
 )
 
@@ -30,7 +32,9 @@ def run(
     file: File,
     engine: Annotated[str, typer.Option(help="local or dask.")] = "local",
     cluster: Annotated[str | None, typer.Option(help="tcp://HOST:PORT, or a TOML file that names a class.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes of a local Dask cluster (default: one a core).")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes of a local Dask cluster (default: one a core).")
+    ] = None,
     memory: Annotated[str, typer.Option(help="Memory limit of each of them, as in 1.5GiB.")] = "auto",
     sets: Sets = None,
     config: Config = None,
@@ -45,7 +49,9 @@ def run(
 
 
 @app.command()
-def plan(file: File, sets: Sets = None, config: Config = None, out: Out = ".curate", same_code: SameCode = False) -> None:
+def plan(
+    file: File, sets: Sets = None, config: Config = None, out: Out = ".curate", same_code: SameCode = False
+) -> None:
     """Check a pipeline and show its passes; nothing is read or computed."""
     from curate import command
 
@@ -108,4 +114,3 @@ def main() -> None:
     except KeyboardInterrupt:
         print("stopped; run the same command again to go on from here", file=sys.stderr)
         sys.exit(130)
-

@@ -19,17 +19,17 @@ FLOAT32 = pa.float32()
 FLOAT64 = pa.float64()
 HASH128 = pa.binary(16)
 
-ROW = "row"                  # position in the part, int64
-ADDRESS = "address"          # uint64, (part ordinal << 32) | row
-PARENT = "parent"            # address text "part:row" of the row that a replaced row came from
+ROW = "row"  # position in the part, int64
+ADDRESS = "address"  # uint64, (part ordinal << 32) | row
+PARENT = "parent"  # address text "part:row" of the row that a replaced row came from
 
 # What every document carries from reading on; a pipeline may read these without writing them.
 STANDARD: dict[str, pa.DataType] = {
     "id": TEXT,
-    "key": KEY,              # 128-bit hash of (id, all source columns)
+    "key": KEY,  # 128-bit hash of (id, all source columns)
     "source": TEXT,
     "text": TEXT,
-    "text_bytes": INT64,     # UTF-8 bytes of text
+    "text_bytes": INT64,  # UTF-8 bytes of text
 }
 
 ROW_BITS = 32

@@ -18,8 +18,10 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 
 from curate.errors import BadInput, BadPlan, CurateError
+from curate.evaluate import Runner
+from curate.outputs import content
 from curate.plan import Apply, Conclude, Fit, Gather, Keep, Plan, Read, Write, above, check
-from curate.run import Outcome, Runner, check_versions
+from curate.run import Outcome, check_versions
 from curate.run import run as carry_out
 from curate.settings import dump, load
 from curate.stage import Grain, Score, arrow_type
@@ -41,9 +43,13 @@ def load_pipeline(file: Path, sets: list[str], config: Path | None, store: Store
     except CurateError:
         raise
     except (ImportError, SyntaxError) as error:
-        raise BadPlan(f"{file} cannot be imported: {error}", where=str(file), fix="repair the import or the syntax") from error
+        raise BadPlan(
+            f"{file} cannot be imported: {error}", where=str(file), fix="repair the import or the syntax"
+        ) from error
     if Path(module.__file__ or "").absolute() != file.absolute():
-        raise BadPlan(f"another module is called {file.stem!r}: {module.__file__}", where=str(file), fix="rename the file")
+        raise BadPlan(
+            f"another module is called {file.stem!r}: {module.__file__}", where=str(file), fix="rename the file"
+        )
     make: Callable[..., Plan] | None = getattr(module, "pipeline", None)
     if make is None:
         raise BadPlan(f"{file} defines no function pipeline(config)", where=str(file), fix="see `curate init`")
@@ -72,8 +78,16 @@ def _calibrated(name: str, settings: Any, calibrate: Callable[[Any], Any], store
 
 
 def run(
-    file: Path, engine: str, cluster: str | None, workers: int | None, memory: str, sets: list[str], config: Path | None,
-    out: str, on_error: str, same_code: bool,
+    file: Path,
+    engine: str,
+    cluster: str | None,
+    workers: int | None,
+    memory: str,
+    sets: list[str],
+    config: Path | None,
+    out: str,
+    on_error: str,
+    same_code: bool,
 ) -> None:
     """``curate run``."""
     if on_error not in {"quarantine", "fail"}:
@@ -83,8 +97,15 @@ def run(
     name, settings, plan = load_pipeline(file, sets, config, store)
     with watching() as watch:
         outcome = carry_out(
-            plan, name=name, store=store, open_engine=engine_of(engine, cluster, workers, memory, file), watch=watch,
-            config=dump(settings) if settings is not None else "", on_error=on_error, same_code=same_code, finish=finish,
+            plan,
+            name=name,
+            store=store,
+            open_engine=engine_of(engine, cluster, workers, memory, file),
+            watch=watch,
+            config=dump(settings) if settings is not None else "",
+            on_error=on_error,
+            same_code=same_code,
+            finish=finish,
         )
     show(outcome, store)
 
@@ -96,6 +117,7 @@ def engine_of(name: str, cluster: str | None, workers: int | None, memory: str, 
 
         return Local
     if name == "dask":
+
         def open_dask() -> Any:
             from curate.engines.dask import Dask
 
@@ -141,7 +163,9 @@ class Plain:
         speed = ""
         if hasattr(self, "began") and not outcome.startswith("0 computed") and outcome != "reused":
             seconds = time.perf_counter() - self.began
-            speed = f"  {seconds:.1f} s" + (f", {self.weight / 1e6 / max(seconds, 1e-9):.1f} MB/s" if self.weight else "")
+            speed = f"  {seconds:.1f} s" + (
+                f", {self.weight / 1e6 / max(seconds, 1e-9):.1f} MB/s" if self.weight else ""
+            )
         print(f"{label}: {outcome}{speed}", flush=True)
 
 
@@ -150,8 +174,13 @@ class Rich:
 
     def __init__(self) -> None:
         self.progress = Progress(
-            TextColumn("[bold]{task.description}"), BarColumn(bar_width=24), TextColumn("{task.completed}/{task.total}"),
-            TextColumn("{task.fields[speed]}", style="cyan"), TimeElapsedColumn(), TimeRemainingColumn(), console=console,
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.completed}/{task.total}"),
+            TextColumn("{task.fields[speed]}", style="cyan"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
         )
         self.tasks: dict[str, tuple[TaskID, float]] = {}
         self.sums: dict[str, list[int]] = {}
@@ -193,8 +222,13 @@ def funnel(manifest: dict[str, Any], mix: str) -> Table:
     steps = {s["label"]: s for s in manifest["steps"]}
     entry = manifest["mixes"][mix]
     table = Table(title=f"{mix}: from source to mix", title_justify="left")
-    for name, justify in (("step", "left"), ("documents", "right"), ("text", "right"), ("tokens", "right"),
-                          ("dropped", "left")):
+    for name, justify in (
+        ("step", "left"),
+        ("documents", "right"),
+        ("text", "right"),
+        ("tokens", "right"),
+        ("dropped", "left"),
+    ):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     for label in entry["funnel"]:
         step = steps[label]
@@ -206,11 +240,18 @@ def funnel(manifest: dict[str, Any], mix: str) -> Table:
             lost = {w: sum(v.get(w, 0) for v in step["lost"].values()) for w in step["in"]}
             tokens = f"{step['in']['tokens'] - lost['tokens']:,}" if "tokens" in step["in"] else ""
             reasons = ", ".join(f"{k} {n:,}" for k, n in sorted(step["dropped"].items(), key=lambda kv: -kv[1])[:3])
-            table.add_row(label, f"{step['rows_out']:,}", megabytes(step["in"]["text_bytes"] - lost["text_bytes"]), tokens,
-                          reasons or "nothing")
+            table.add_row(
+                label,
+                f"{step['rows_out']:,}",
+                megabytes(step["in"]["text_bytes"] - lost["text_bytes"]),
+                tokens,
+                reasons or "nothing",
+            )
     chosen = steps[entry["selection"]]["report"] if entry["selection"] else {}
     tokens = f"{chosen['selected_cost']:,}" if "selected_cost" in chosen else ""
-    table.add_row(f"[bold]mix {mix}[/]", f"[bold]{entry['rows']:,}[/]", f"[bold]{megabytes(entry['text_bytes'])}[/]", tokens, "")
+    table.add_row(
+        f"[bold]mix {mix}[/]", f"[bold]{entry['rows']:,}[/]", f"[bold]{megabytes(entry['text_bytes'])}[/]", tokens, ""
+    )
     return table
 
 
@@ -248,7 +289,7 @@ def show_plan(file: Path, sets: list[str], config: Path | None, out: str, same_c
     store.check_writable()
     name, _, plan = load_pipeline(file, sets, config, store)
     known = check(plan)
-    runner = Runner(plan, store, Local)
+    runner = Runner(plan, store, Local, content)
     check_versions(runner, same_code)
     table = Table(title=f"{name}: {len(runner.nodes)} steps", title_justify="left")
     for column in ("step", "kind", "writes", "where"):
@@ -262,8 +303,10 @@ def show_plan(file: Path, sets: list[str], config: Path | None, out: str, same_c
             case Apply():
                 kind = node.stage.grain.name + (" + exchange" if node.stage.grain is not Grain.EACH else "")
                 written = node.stage.writes(node.config)
-                shown = [f"{n}{' ↑' if isinstance(c, Score) and c.keep.value == 'high' else ' ↓' if isinstance(c, Score) else ''}"
-                         for n, c in list(written.items())[:6]]
+                shown = [
+                    f"{n}{' ↑' if isinstance(c, Score) and c.keep.value == 'high' else ' ↓' if isinstance(c, Score) else ''}"
+                    for n, c in list(written.items())[:6]
+                ]
                 writes = ", ".join(shown) + (f" … {len(written)} columns" if len(written) > 6 else "")
             case Keep():
                 kind, writes = "keep", "; ".join(dict.fromkeys(r.because for r in node.rules))
@@ -282,12 +325,19 @@ def show_plan(file: Path, sets: list[str], config: Path | None, out: str, same_c
         if hasattr(settings, "bands") and hasattr(settings, "rows") and isinstance(node, Apply) and node.stage.rounds:
             from curate.minhash import collision, half_point
 
-            points = ", ".join(f"{s:.2f}: {collision(s, settings.bands, settings.rows):.1%}" for s in (0.6, 0.7, 0.8, 0.9))
-            console.print(f"{node.stage.name}: {settings.bands} × {settings.rows}; pairs meet with probability {points}; "
-                          f"half of them at {half_point(settings.bands, settings.rows):.3f}", highlight=False)
+            points = ", ".join(
+                f"{s:.2f}: {collision(s, settings.bands, settings.rows):.1%}" for s in (0.6, 0.7, 0.8, 0.9)
+            )
+            console.print(
+                f"{node.stage.name}: {settings.bands} × {settings.rows}; pairs meet with probability {points}; "
+                f"half of them at {half_point(settings.bands, settings.rows):.3f}",
+                highlight=False,
+            )
     last = plan.outputs[-1]
-    console.print(f"the plan is sound: {len(known)} frames, {len(above(last))} inputs to {runner.labels[id(last)]!r}",
-                  highlight=False)
+    console.print(
+        f"the plan is sound: {len(known)} frames, {len(above(last))} inputs to {runner.labels[id(last)]!r}",
+        highlight=False,
+    )
     _ = arrow_type
 
 
@@ -348,7 +398,9 @@ def doctor() -> None:
     for extra in ("train", "datatrove", "s3"):
         for package in packages_of(extra):
             version = _version(package)
-            table.add_row(package, version if version != "missing" else f"[red]missing[/]: pip install 'curate[{extra}]'", extra)
+            table.add_row(
+                package, version if version != "missing" else f"[red]missing[/]: pip install 'curate[{extra}]'", extra
+            )
     table.add_row("cores", str(os.cpu_count()), "")
     policy = os.environ.get("OMP_WAIT_POLICY")
     table.add_row("OMP_WAIT_POLICY", policy or "not set", "passive keeps torch threads from spinning on shared cores")

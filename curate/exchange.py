@@ -26,7 +26,7 @@ from curate.stage import PerPart
 from curate.store import Store
 
 BUCKET_BYTES = 64 << 20
-MOST = 1000              # map files, and buckets, of one exchange
+MOST = 1000  # map files, and buckets, of one exchange
 
 
 class Carry(Protocol):
@@ -104,8 +104,11 @@ class Emit:
                 beside = pa.concat_tables(read_buckets(self.store, ranges)).sort_by(ADDRESS)
                 at = unpack(beside[ADDRESS].to_numpy())[1]
                 if not np.isin(at, rows, assume_unique=True).all():
-                    raise RowsLost(f"a row of part {view.part.name} is named that does not live", where=self.home,
-                                   fix="`alongside` may name living rows only")
+                    raise RowsLost(
+                        f"a row of part {view.part.name} is named that does not live",
+                        where=self.home,
+                        fix="`alongside` may name living rows only",
+                    )
                 table = columns.get(self.reads, at, with_address=True)
                 for column in beside.column_names:
                     if column != ADDRESS:
@@ -182,8 +185,11 @@ class Home:
         answers = pa.concat_tables([schema.empty_table(), *(t.select(schema.names).cast(schema) for t in found)])
         at = unpack(answers[ADDRESS].to_numpy())[1]
         if len(np.unique(at)) != len(at) or not np.isin(at, rows).all() or (self.every and len(at) != len(rows)):
-            raise RowsLost(f"{len(at)} answers for {len(rows)} rows of part {view.part.name}", where=self.home,
-                           fix="a GROUP or WHOLE stage answers every row it is given exactly once")
+            raise RowsLost(
+                f"{len(at)} answers for {len(rows)} rows of part {view.part.name}",
+                where=self.home,
+                fix="a GROUP or WHOLE stage answers every row it is given exactly once",
+            )
         take = np.full(len(rows), -1)
         take[np.searchsorted(rows, at)] = np.arange(len(at))
         index = pa.array(take, mask=take < 0)
@@ -205,8 +211,11 @@ class Answer:
         table = Columns(self.store, view).get(self.answer.reads, rows, with_address=True)
         result = self.answer.fn(table, self.answer.given)
         if result.num_rows != len(rows):
-            raise RowsLost(f"{result.num_rows} answers for {len(rows)} rows of part {view.part.name}", where=self.home,
-                           fix="a PerPart answer has one row for each row")
+            raise RowsLost(
+                f"{result.num_rows} answers for {len(rows)} rows of part {view.part.name}",
+                where=self.home,
+                fix="a PerPart answer has one row for each row",
+            )
         result = result.select(list(self.types)).cast(pa.schema(list(self.types.items())))
         return leave(self.store, self.home, view, rows, result)
 
@@ -240,8 +249,12 @@ class StoredRows:
     ) -> list[pa.Table]:
         """See ``stage.Rows.map``."""
         home = self._place(label)
-        receipts = self.carry(Map(self.store, home, fn, tuple(reads), given), groups(self.views),
-                              label=f"{self.label} {label}", receipts=f"{home}/receipts")
+        receipts = self.carry(
+            Map(self.store, home, fn, tuple(reads), given),
+            groups(self.views),
+            label=f"{self.label} {label}",
+            receipts=f"{home}/receipts",
+        )
         tables: list[pa.Table] = []
         for receipt in receipts:
             found = index_of(self.store, [receipt["path"]])
@@ -261,10 +274,15 @@ class StoredRows:
         alongside: pa.Table | None = None,
     ) -> pa.Table:
         """See ``stage.Rows.exchange``."""
-        files = self.through_files(emit, collect, reads=reads, by=by, label=label, given=given, alongside=alongside,
-                                   homing=False)
-        tables = [t for path in files for ranges in index_of(self.store, [path]).values()
-                  for t in read_buckets(self.store, ranges)]
+        files = self.through_files(
+            emit, collect, reads=reads, by=by, label=label, given=given, alongside=alongside, homing=False
+        )
+        tables = [
+            t
+            for path in files
+            for ranges in index_of(self.store, [path]).values()
+            for t in read_buckets(self.store, ranges)
+        ]
         if not tables:
             empty = collect(emit(self._nothing(reads, alongside), given), given)
             return empty.slice(0, 0)
@@ -281,8 +299,16 @@ class StoredRows:
         return table
 
     def through_files(
-        self, emit: Callable[[pa.Table, Any], pa.Table], collect: Callable[[pa.Table, Any], pa.Table], *,
-        reads: Sequence[str], by: str, label: str, given: Any, alongside: pa.Table | None, homing: bool,
+        self,
+        emit: Callable[[pa.Table, Any], pa.Table],
+        collect: Callable[[pa.Table, Any], pa.Table],
+        *,
+        reads: Sequence[str],
+        by: str,
+        label: str,
+        given: Any,
+        alongside: pa.Table | None,
+        homing: bool,
     ) -> list[str]:
         """The files that the collect tasks left, in bucket order."""
         home = self._place(label)
@@ -295,12 +321,19 @@ class StoredRows:
         mapped = self.carry(task, groups(self.views), label=f"{self.label} {label}", receipts=f"{home}/receipts")
         found = index_of(self.store, [r["path"] for r in mapped if r["path"]])
         items = [(f"{bucket:05d}", (bucket, tuple(ranges))) for bucket, ranges in found.items()]
-        collected = self.carry(Collect(self.store, home, collect, by, given, homing), items,
-                               label=f"{self.label} {label} collect", receipts=f"{home}/receipts-collect")
+        collected = self.carry(
+            Collect(self.store, home, collect, by, given, homing),
+            items,
+            label=f"{self.label} {label} collect",
+            receipts=f"{home}/receipts-collect",
+        )
         sent, read = sum(r["rows"] for r in mapped), sum(r["records"] for r in collected)
         if sent != read:
-            raise RowsLost(f"{self.label} {label}: {sent} records sent, {read} read", where=self.store.url,
-                           fix="files of the store were removed; use a new one")
+            raise RowsLost(
+                f"{self.label} {label}: {sent} records sent, {read} read",
+                where=self.store.url,
+                fix="files of the store were removed; use a new one",
+            )
         return [r["path"] for r in collected]
 
     def report(self, numbers: Mapping[str, float | int | str]) -> None:
@@ -339,4 +372,3 @@ def groups(views: Sequence[View], most_bytes: int = 32 << 20) -> list[tuple[str,
         held += view.part.text_bytes
     named = [(digest([v.part.name for v in g]), tuple(g)) for g in found]
     return [(name, (name, group)) for name, group in named]
-

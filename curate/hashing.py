@@ -64,7 +64,10 @@ def value_hash(table: pa.Table) -> str:
     h.update(str(table.num_rows).encode())
     for name in table.column_names:
         column = table[name]
-        _feed(h, column.chunk(0) if isinstance(column, pa.ChunkedArray) and column.num_chunks else pa.array([], column.type))
+        _feed(
+            h,
+            column.chunk(0) if isinstance(column, pa.ChunkedArray) and column.num_chunks else pa.array([], column.type),
+        )
     return h.hexdigest()
 
 
@@ -73,12 +76,19 @@ def _feed(h: "xxhash.xxh3_128", array: pa.Array) -> None:
     valid = np.asarray(array.is_valid())
     h.update(np.packbits(valid).tobytes())
     kind = array.type
-    if pa.types.is_large_string(kind) or pa.types.is_large_binary(kind) or pa.types.is_string(kind) or pa.types.is_binary(kind):
+    if (
+        pa.types.is_large_string(kind)
+        or pa.types.is_large_binary(kind)
+        or pa.types.is_string(kind)
+        or pa.types.is_binary(kind)
+    ):
         array = array.drop_null()
         width = np.int64 if pa.types.is_large_string(kind) or pa.types.is_large_binary(kind) else np.int32
         if len(array) == 0:
             return
-        offsets = np.frombuffer(array.buffers()[1], dtype=width, count=len(array) + 1, offset=array.offset * width().itemsize)
+        offsets = np.frombuffer(
+            array.buffers()[1], dtype=width, count=len(array) + 1, offset=array.offset * width().itemsize
+        )
         h.update(np.diff(offsets).astype(np.int64).tobytes())
         data = array.buffers()[2]
         if data is not None:

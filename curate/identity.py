@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from enum import Enum
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,16 @@ import pyarrow as pa
 from curate.errors import BadPlan
 from curate.hashing import digest
 
-CONTRACT = {"curate", "scorers", "curate.errors", "curate.columns", "curate.stage", "curate.artifact", "curate.dataset",
-            "curate.settings"}
+CONTRACT = {
+    "curate",
+    "scorers",
+    "curate.errors",
+    "curate.columns",
+    "curate.stage",
+    "curate.artifact",
+    "curate.dataset",
+    "curate.settings",
+}
 
 
 def plain(value: Any) -> Any:
@@ -67,12 +75,15 @@ def source_hash(fn: Callable[..., Any]) -> str:
     stable_name(fn)
     module = inspect.getmodule(fn)
     if module is None or not getattr(module, "__file__", None):
-        raise BadPlan(f"the source of {fn.__qualname__} cannot be found", where=fn.__module__,
-                      fix="define stages in a .py file, not at a prompt")
+        raise BadPlan(
+            f"the source of {fn.__qualname__} cannot be found",
+            where=fn.__module__,
+            fix="define stages in a .py file, not at a prompt",
+        )
     return _closure(str(module.__file__), fn.__module__)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _closure(path: str, module: str) -> str:
     seen: dict[str, str] = {}
     todo = [(module, path)]
@@ -91,7 +102,9 @@ def _bare(tree: ast.AST) -> ast.AST:
     """The tree without docstrings."""
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and isinstance(body, list):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and isinstance(
+            body, list
+        ):
             if body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
                 if isinstance(body[0].value.value, str):
                     node.body = body[1:] or [ast.Pass()]
@@ -109,14 +122,14 @@ def _own_imports(tree: ast.AST, name: str) -> set[str]:
     return {n for n in found if n.split(".")[0] in {"curate", "scorers"} and n != name}
 
 
-@lru_cache(maxsize=None)
+@cache
 def _file_of(module: str) -> str | None:
     if module in sys.modules:
         return getattr(sys.modules[module], "__file__", None)
     try:
         spec = importlib.util.find_spec(module)
     except ModuleNotFoundError:
-        return None                      # `from curate.stage import Rule` asks for curate.stage.Rule, which is no module
+        return None  # `from curate.stage import Rule` asks for curate.stage.Rule, which is no module
     return spec.origin if spec else None
 
 

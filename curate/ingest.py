@@ -30,9 +30,10 @@ from curate.passes import Compute, conform, invoke
 from curate.stage import arrow_type
 from curate.store import Store
 
-VERSION = "1"            # of what reading makes of a piece; part of a file's record
-QUARANTINE = pa.schema([("file", TEXT), ("offset", INT64), ("length", INT64), ("rows", INT64), ("row", INT64),
-                        ("error", TEXT)])
+VERSION = "1"  # of what reading makes of a piece; part of a file's record
+QUARANTINE = pa.schema(
+    [("file", TEXT), ("offset", INT64), ("length", INT64), ("rows", INT64), ("row", INT64), ("error", TEXT)]
+)
 
 
 def record_path(source: Source, file: File) -> str:
@@ -94,16 +95,20 @@ class Replace:
         made = made.take(pa.array(np.argsort(made[ROW].to_numpy(), kind="stable")))
         at = made[ROW].to_numpy()
         if len(at) and not 0 <= at[0] <= at[-1] < len(rows):
-            raise RowsLost(f"{stage.name} was given {len(rows)} rows and names row {at[-1]}", where=view.part.file.path,
-                           fix="`row` is an index into the table that the stage was given")
+            raise RowsLost(
+                f"{stage.name} was given {len(rows)} rows and names row {at[-1]}",
+                where=view.part.file.path,
+                fix="`row` is an index into the table that the stage was given",
+            )
         parents = columns.get([c for c in self.carried if c not in promised], rows[at])
         table = pa.table({n: made[n] if n in promised else parents[n] for n in (*self.carried, *promised) if n != ROW})
         number = np.arange(len(at)) - np.searchsorted(at, at)
         if "id" not in promised:
             ids = pc.binary_join_element_wise(table["id"], pa.array(number).cast(TEXT), pa.scalar("#", TEXT))
             table = table.set_column(table.column_names.index("id"), "id", ids)
-        parent = pc.binary_join_element_wise(pa.scalar(f"{view.part.name}", TEXT), pa.array(rows[at]).cast(TEXT),
-                                             pa.scalar(":", TEXT))
+        parent = pc.binary_join_element_wise(
+            pa.scalar(f"{view.part.name}", TEXT), pa.array(rows[at]).cast(TEXT), pa.scalar(":", TEXT)
+        )
         part = store_part(self.store, Piece(table.append_column(PARENT, parent)))
         childless = len(rows) - len(np.unique(at))
         return {"parts": [part] if len(at) else [], "rows_in": len(rows), "childless": childless}
@@ -118,16 +123,27 @@ def store_part(store: Store, piece: Piece) -> dict[str, Any]:
     living = table if lives.all() else table.take(pa.array(rows))
     declared = [n for n in table.column_names if n not in {"id", "text", "source", "extra"}]
     sizes = pc.binary_length(living["text"])
-    base = pa.table({
-        ROW: pa.array(rows, INT64), "id": living["id"], "key": keys(living), "source": living["source"],
-        "text_bytes": sizes.cast(INT64), **{n: living[n] for n in declared},
-    })
+    base = pa.table(
+        {
+            ROW: pa.array(rows, INT64),
+            "id": living["id"],
+            "key": keys(living),
+            "source": living["source"],
+            "text_bytes": sizes.cast(INT64),
+            **{n: living[n] for n in declared},
+        }
+    )
     of = digest([value_hash(base), table.num_rows, sorted(piece.bad_rows.items())])
     store.put_table(f"parts/{of}/base.parquet", base)
     if piece.groups is None:
         store.put_table(f"parts/{of}/rows.parquet", table)
-    return {"of": of, "groups": None if piece.groups is None else list(piece.groups), "rows": table.num_rows,
-            "living": len(rows), "text_bytes": int(pc.sum(sizes).as_py() or 0)}
+    return {
+        "of": of,
+        "groups": None if piece.groups is None else list(piece.groups),
+        "rows": table.num_rows,
+        "living": len(rows),
+        "text_bytes": int(pc.sum(sizes).as_py() or 0),
+    }
 
 
 def keys(docs: pa.Table) -> pa.Array:
@@ -164,20 +180,35 @@ def _quarantine(
     starts = np.concatenate([[0], np.cumsum([p["rows"] for p in parts])]).astype(int)
     rows = [(b.file, b.offset, b.length, b.rows, -1, b.error) for b in bad]
     rows += [(file.path, -1, -1, 1, int(starts[p]) + row, error) for p, row, error in bad_rows]
-    return pa.table([pa.array(c, f.type) for c, f in zip(zip(*rows, strict=True), QUARANTINE, strict=True)],
-                    schema=QUARANTINE)
+    return pa.table(
+        [pa.array(c, f.type) for c, f in zip(zip(*rows, strict=True), QUARANTINE, strict=True)], schema=QUARANTINE
+    )
 
 
 def parts_of(source: Source, records: Sequence[tuple[File, dict[str, Any]]]) -> list[Part]:
     """All parts of a listing, sorted by name; repeats of the same content are numbered in order of their path."""
     found = sorted(
-        ((entry["of"], file.path, k, entry, file) for file, record in records for k, entry in enumerate(record["parts"])),
+        (
+            (entry["of"], file.path, k, entry, file)
+            for file, record in records
+            for k, entry in enumerate(record["parts"])
+        ),
         key=lambda x: x[:3],
     )
     parts, repeats = [], 0
     for i, (of, _, _, entry, file) in enumerate(found):
         repeats = repeats + 1 if i and found[i - 1][0] == of else 0
         groups = None if entry["groups"] is None else tuple(entry["groups"])
-        parts.append(Part(f"{of}-{repeats}" if repeats else of, of, source, file, groups, entry["rows"],
-                          entry["living"], entry["text_bytes"]))
+        parts.append(
+            Part(
+                f"{of}-{repeats}" if repeats else of,
+                of,
+                source,
+                file,
+                groups,
+                entry["rows"],
+                entry["living"],
+                entry["text_bytes"],
+            )
+        )
     return sorted(parts, key=lambda p: p.name)

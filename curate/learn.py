@@ -103,4 +103,3 @@ def without_timing(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: without_timing(v) for k, v in value.items() if k != "timing"}
     return [without_timing(v) for v in value] if isinstance(value, list) else value
-

@@ -40,7 +40,9 @@ def weigh(table: pa.Table, given: tuple[str, int]) -> pa.Table:
     np.add.at(sizes, digit, table["text_bytes"].to_numpy()[index])
     counts = np.bincount(digit, minlength=1 << DIGIT)
     at = np.flatnonzero(counts)
-    return pa.table({"digit": at, "bytes": sizes[at], "rows": counts[at], "distinct": np.full(len(at), (copies > 0).sum())})
+    return pa.table(
+        {"digit": at, "bytes": sizes[at], "rows": counts[at], "distinct": np.full(len(at), (copies > 0).sum())}
+    )
 
 
 def cut_shards(tables: Sequence[pa.Table], shard_bytes: int) -> tuple[np.ndarray, int, int]:
@@ -108,5 +110,11 @@ class Shard:
         where = table[ADDRESS].to_numpy()[order]
         self.store.put_table(f"{self.home}/rows/{shard:05d}.parquet", pa.table({ADDRESS: where}))
         text_bytes = int(pa.compute.sum(pa.compute.binary_length(out["text"])).as_py() or 0)
-        return {"name": name, "rows": published.rows, "bytes": published.bytes, "bytes_hash": published.bytes_hash,
-                "values": published.values, "text_bytes": text_bytes}
+        return {
+            "name": name,
+            "rows": published.rows,
+            "bytes": published.bytes,
+            "bytes_hash": published.bytes_hash,
+            "values": published.values,
+            "text_bytes": text_bytes,
+        }

@@ -124,8 +124,11 @@ class Columns:
             return self.store.get_table(rows_path(part), wanted)
         table = part.source.reread(part.file, part.groups, wanted)
         if table.num_rows != part.rows:
-            raise BadInput(f"{part.file.path} has changed since it was listed", where=part.file.path,
-                           fix="leave inputs alone during a run, then run again")
+            raise BadInput(
+                f"{part.file.path} has changed since it was listed",
+                where=part.file.path,
+                fix="leave inputs alone during a run, then run again",
+            )
         return table
 
 
@@ -133,7 +136,9 @@ def fragments(store: Store, directory: str, columns: Sequence[str]) -> pa.Table:
     """All fragments of a sidecar, in row order."""
     tables = [store.get_table(f"{directory}/{name}", columns) for name in store.names(directory)]
     if not tables:
-        raise RowsLost(f"{directory} has no sidecar", where=store.url, fix="files of the store were removed; use a new one")
+        raise RowsLost(
+            f"{directory} has no sidecar", where=store.url, fix="files of the store were removed; use a new one"
+        )
     table = pa.concat_tables(tables)
     return table if len(tables) == 1 else table.take(np.argsort(table[ROW].to_numpy(), kind="stable"))
 
@@ -147,7 +152,10 @@ def _at(held: np.ndarray | None, values: pa.ChunkedArray, rows: np.ndarray, name
     if len(held) == len(rows) and np.array_equal(held, rows):
         return values
     at = np.searchsorted(held, rows)
-    if len(held) == 0 and len(rows) or (at >= len(held)).any() or (held[np.minimum(at, len(held) - 1)] != rows).any():
-        raise RowsLost(f"{name!r} is missing for rows of part {view.part.name}", where=view.part.file.path,
-                       fix="files of the store were removed; use a new one")
+    if (len(held) == 0 and len(rows)) or (at >= len(held)).any() or (held[np.minimum(at, len(held) - 1)] != rows).any():
+        raise RowsLost(
+            f"{name!r} is missing for rows of part {view.part.name}",
+            where=view.part.file.path,
+            fix="files of the store were removed; use a new one",
+        )
     return values.take(pa.array(at))

@@ -79,8 +79,11 @@ class Pass:
             self._leave(view, gone)
         dropped = sum(sum(e.get("dropped", {}).values()) for e in entries)
         if len(start) != len(rows) + dropped:
-            raise RowsLost(f"{len(start)} rows in, {len(rows)} out, {dropped} dropped in part {view.part.name}",
-                           where=view.part.file.path, fix="report this: a pass must conserve rows")
+            raise RowsLost(
+                f"{len(start)} rows in, {len(rows)} out, {dropped} dropped in part {view.part.name}",
+                where=view.part.file.path,
+                fix="report this: a pass must conserve rows",
+            )
         return {"rows_in": len(start), "rows_out": len(rows), "steps": entries}
 
     def _leave(self, view: View, gone: list[pa.Table]) -> None:
@@ -153,15 +156,24 @@ def conform(result: Any, promised: Mapping[str, pa.DataType], rows: int | None, 
     if not isinstance(result, pa.Table):
         raise RowsLost(f"{who} returned {type(result).__name__}, not a table", where=where, fix="return a pa.Table")
     if rows is not None and result.num_rows != rows:
-        raise RowsLost(f"{who} was given {rows} rows and returned {result.num_rows}", where=where,
-                       fix="an EACH stage returns one row for each row, in order")
+        raise RowsLost(
+            f"{who} was given {rows} rows and returned {result.num_rows}",
+            where=where,
+            fix="an EACH stage returns one row for each row, in order",
+        )
     if set(result.column_names) != set(promised):
-        raise RowsLost(f"{who} declares {sorted(promised)} and returned {sorted(result.column_names)}", where=where,
-                       fix="make the declaration and the function agree")
+        raise RowsLost(
+            f"{who} declares {sorted(promised)} and returned {sorted(result.column_names)}",
+            where=where,
+            fix="make the declaration and the function agree",
+        )
     for name, kind in promised.items():
         if result[name].type != kind:
-            raise RowsLost(f"{who} declares {name!r} as {kind} and returned {result[name].type}", where=where,
-                           fix="make the declaration and the function agree")
+            raise RowsLost(
+                f"{who} declares {name!r} as {kind} and returned {result[name].type}",
+                where=where,
+                fix="make the declaration and the function agree",
+            )
     return result.select(list(promised))
 
 
@@ -189,7 +201,14 @@ def decide(
             sums = {w: int(frame[w].gather(at).sum() or 0) for w in weights}
             before = entry["lost"].get(rule.because, {})
             entry["lost"][rule.because] = {w: before.get(w, 0) + n for w, n in sums.items()}
-            lost.append(pa.table([pa.array(rows[at], INT64), pa.array([step.label] * len(at), TEXT),
-                                  pa.array([rule.because] * len(at), TEXT)], schema=DROPPED))
+            lost.append(
+                pa.table(
+                    [
+                        pa.array(rows[at], INT64),
+                        pa.array([step.label] * len(at), TEXT),
+                        pa.array([rule.because] * len(at), TEXT),
+                    ],
+                    schema=DROPPED,
+                )
+            )
     return rows[which < 0], lost, entry
-

@@ -133,8 +133,12 @@ class Frame:
         return Frame(Apply(where, above, stage, config, dict(artifacts)))
 
     def keep(
-        self, rule: pl.Expr | Rule | Sequence[Rule], because: str | None = None, *,
-        guard: "Frame | None" = None, guard_share: float = 0.2,
+        self,
+        rule: pl.Expr | Rule | Sequence[Rule],
+        because: str | None = None,
+        *,
+        guard: "Frame | None" = None,
+        guard_share: float = 0.2,
     ) -> "Frame":
         """Drop rows for which a rule is not true, with its reason.
 
@@ -153,8 +157,11 @@ class Frame:
         else:
             rules = (rule,) if isinstance(rule, Rule) else tuple(rule)
         if not all(isinstance(r, Rule) for r in rules):
-            raise BadPlan("keep() takes polars expressions", where=where,
-                          fix="write keep(pl.col('words') > 50, because='short'); a Python function cannot be checked")
+            raise BadPlan(
+                "keep() takes polars expressions",
+                where=where,
+                fix="write keep(pl.col('words') > 50, because='short'); a Python function cannot be checked",
+            )
         return Frame(Keep(where, self.node, rules, guard.node if guard else None, guard_share))
 
     def sample(
@@ -214,7 +221,11 @@ def fit(fitter: Fitter, config: Any, sample: Frame | Gather, **bases: Fit) -> Fi
 
 
 def write(
-    mixes: Mapping[str, Mix], *, columns: Sequence[str] = (), shard_bytes: int = 128 << 20, seed: int = 0,
+    mixes: Mapping[str, Mix],
+    *,
+    columns: Sequence[str] = (),
+    shard_bytes: int = 128 << 20,
+    seed: int = 0,
     card: Mapping[str, Any] | None = None,
 ) -> Write:
     """Write mixes as sharded Parquet, in a global shuffle that depends on nothing but the seed and the rows.
@@ -229,8 +240,14 @@ def write(
     for name in mixes:
         if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
             raise BadPlan(f"a mix cannot be called {name!r}", where=here(), fix="use letters, digits, _ . and -")
-    return Write(here(), {k: (m.frame.node, m.column) for k, m in mixes.items()}, tuple(columns), shard_bytes, seed,
-                 dict(card or {}))
+    return Write(
+        here(),
+        {k: (m.frame.node, m.column) for k, m in mixes.items()},
+        tuple(columns),
+        shard_bytes,
+        seed,
+        dict(card or {}),
+    )
 
 
 def conclude(experiment: Experiment, config: Any, inputs: Mapping[str, Gather | Fit | Frame]) -> Conclude:
@@ -258,8 +275,11 @@ def _settings(name: str, kind: type | None, config: Any, where: str) -> Any:
     if config is None:
         return kind()
     if not isinstance(config, kind):
-        raise UnknownSetting(f"{name} takes {kind.__name__}, not {type(config).__name__}", where=where,
-                             fix=f"give it a {kind.__name__}(...)")
+        raise UnknownSetting(
+            f"{name} takes {kind.__name__}, not {type(config).__name__}",
+            where=where,
+            fix=f"give it a {kind.__name__}(...)",
+        )
     return config
 
 
@@ -339,8 +359,11 @@ def check(plan: Plan) -> dict[int, Known]:
                 known[id(node)] = columns
             case Gather():
                 if node.amount is not None and (first := labels.setdefault(node.label, node)) is not node:
-                    raise BadPlan(f"two samples are labelled {node.label!r}", where=node.where,
-                                  fix=f"labels decide the randomness; choose another (first used at {first.where})")
+                    raise BadPlan(
+                        f"two samples are labelled {node.label!r}",
+                        where=node.where,
+                        fix=f"labels decide the randomness; choose another (first used at {first.where})",
+                    )
                 if node.cost:
                     _need("sample()", {node.cost: pa.int64()}, known[id(node.above)], node.where)
             case Fit():
@@ -368,19 +391,26 @@ def _check_apply(node: Apply, columns: Known) -> Known:
     for name, wanted in directions.items():
         score = columns.columns.get(name)
         if not isinstance(score, Score):
-            raise WrongDirection(f"{stage.name} ranks by {name!r}, which is not a score", where=node.where,
-                                 fix=f"rank by one of: {_list(n for n, c in columns.columns.items() if isinstance(c, Score))}")
+            raise WrongDirection(
+                f"{stage.name} ranks by {name!r}, which is not a score",
+                where=node.where,
+                fix=f"rank by one of: {_list(n for n, c in columns.columns.items() if isinstance(c, Score))}",
+            )
         if wanted is not score.keep and not getattr(config, "inverse", False):
             raise WrongDirection(
                 f"{stage.name} keeps {wanted.value} values of {name!r}, whose {score.keep.value} values are the good ones "
-                f"({score.unit})", where=node.where,
-                fix=f"leave the direction out, or say inverse=True for a negative control",
+                f"({score.unit})",
+                where=node.where,
+                fix="leave the direction out, or say inverse=True for a negative control",
             )
     writes = stage.writes(config)
     for name in writes:
         if name in STANDARD and stage.grain is not Grain.MANY:
-            raise BadPlan(f"{stage.name} writes {name!r}, which every document has", where=node.where,
-                          fix="write another name; only a MANY stage replaces documents")
+            raise BadPlan(
+                f"{stage.name} writes {name!r}, which every document has",
+                where=node.where,
+                fix="write another name; only a MANY stage replaces documents",
+            )
     if stage.grain is Grain.MANY:
         source = read_above(node).source
         return Known({**STANDARD, **source.columns, "extra": TEXT, PARENT: TEXT, **writes})
@@ -399,15 +429,23 @@ def _check_rule(rule: Rule, columns: Known, where: str) -> None:
         if name not in columns.columns:
             _missing(f"the rule {rule.because!r}", name, columns, where)
     names = {n: columns.columns[n] for n in rule.keep.meta.root_names()}
-    empty = pl.DataFrame(pa.table({n: pa.array([], arrow_type(c)) for n, c in names.items()})) if names else pl.DataFrame()
+    empty = (
+        pl.DataFrame(pa.table({n: pa.array([], arrow_type(c)) for n, c in names.items()})) if names else pl.DataFrame()
+    )
     try:
         kind = empty.lazy().select(rule.keep.alias("keep")).collect_schema()["keep"]
     except pl.exceptions.PolarsError as error:
-        raise BadPlan(f"the rule {rule.because!r} cannot be evaluated: {error}", where=where,
-                      fix="compare columns with values of their own type") from error
+        raise BadPlan(
+            f"the rule {rule.because!r} cannot be evaluated: {error}",
+            where=where,
+            fix="compare columns with values of their own type",
+        ) from error
     if kind != pl.Boolean:
-        raise BadPlan(f"the rule {rule.because!r} gives {kind}, not true or false", where=where,
-                      fix="compare it with something, as in pl.col('words') > 50")
+        raise BadPlan(
+            f"the rule {rule.because!r} gives {kind}, not true or false",
+            where=where,
+            fix="compare it with something, as in pl.col('words') > 50",
+        )
 
 
 def _need(who: str, reads: Mapping[str, pa.DataType], columns: Known, where: str) -> None:
@@ -416,8 +454,11 @@ def _need(who: str, reads: Mapping[str, pa.DataType], columns: Known, where: str
             _missing(who, name, columns, where)
         found = arrow_type(columns.columns[name])
         if found != kind and not (pa.types.is_integer(found) and pa.types.is_integer(kind)):
-            raise MissingColumn(f"{who} reads {name!r} as {kind}, but it is {found}", where=where,
-                                fix="change the stage that writes it, or the one that reads it")
+            raise MissingColumn(
+                f"{who} reads {name!r} as {kind}, but it is {found}",
+                where=where,
+                fix="change the stage that writes it, or the one that reads it",
+            )
 
 
 def _missing(who: str, name: str, columns: Known, where: str) -> None:
@@ -426,7 +467,8 @@ def _missing(who: str, name: str, columns: Known, where: str) -> None:
     close = difflib.get_close_matches(name, columns.columns, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     raise MissingColumn(
-        f"{who} reads the column {name!r}, which no earlier step writes", where=where,
+        f"{who} reads the column {name!r}, which no earlier step writes",
+        where=where,
         fix=f"{hint}known here: {_list(columns.columns)}",
     )
 
@@ -440,8 +482,11 @@ def check_extras(needs: Needs, who: str, where: str) -> None:
     for extra in needs.extras:
         for package in packages_of(extra):
             if importlib.util.find_spec(package) is None:
-                raise MissingExtra(f"{who} needs the package {package!r}, which is not installed", where=where,
-                                   fix=f"pip install 'curate[{extra}]'")
+                raise MissingExtra(
+                    f"{who} needs the package {package!r}, which is not installed",
+                    where=where,
+                    fix=f"pip install 'curate[{extra}]'",
+                )
 
 
 def packages_of(extra: str) -> list[str]:
@@ -452,4 +497,3 @@ def packages_of(extra: str) -> list[str]:
         if re.search(rf"""extra\s*==\s*["']{re.escape(extra)}["']""", marker):
             found.append(re.split(r"[^A-Za-z0-9_.-]", name.strip())[0].replace("-", "_"))
     return found
-

@@ -237,8 +237,17 @@ def stage(
 
     def declare(fn: Callable[..., Any]) -> Stage:
         return Stage(
-            fn=fn, reads_=reads, writes_=writes, grain=grain, by=by, rounds=rounds, each=each, load=load,
-            needs=Needs(gpus=gpus, extras=tuple(extras)), numerics=numerics, version=version,
+            fn=fn,
+            reads_=reads,
+            writes_=writes,
+            grain=grain,
+            by=by,
+            rounds=rounds,
+            each=each,
+            load=load,
+            needs=Needs(gpus=gpus, extras=tuple(extras)),
+            numerics=numerics,
+            version=version,
         )
 
     return declare

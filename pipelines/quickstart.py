@@ -155,8 +155,9 @@ def pipeline(config: Quickstart) -> Plan:
     docs = docs.then(loss_ratio.color, config.color, prior=prior, conditional=conditional)
 
     mixes = mixes_of(docs, config.budget)
-    arms = {f"arm:{name}": mix.sample(bytes=sample_bytes(config.trial), label=f"arm {name}")
-            for name, mix in mixes.items()}
+    arms = {
+        f"arm:{name}": mix.sample(bytes=sample_bytes(config.trial), label=f"arm {name}") for name, mix in mixes.items()
+    }
     targets = {"target:train": train, "target:validation": validation, "target:test": test}
     verdict = conclude(trial, config.trial, {**arms, **targets, "tokenizer": bpe})
     return plan(write({"color": mixes["color"]}, columns=["tokens", "color", "near_cluster_size"]), verdict)

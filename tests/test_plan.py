@@ -19,8 +19,10 @@ from curate.errors import (
     UnknownSetting,
     WrongDirection,
 )
+from curate.evaluate import Runner
+from curate.outputs import content
 from curate.plan import Mix, check, conclude, fit, plan, read, write
-from curate.run import Runner, check_versions, plan_identity
+from curate.run import check_versions, plan_identity
 from curate.stage import Direction, Grain, stage
 from curate.store import Store
 
@@ -41,7 +43,12 @@ def refused(kind, frame, *needles):
 
 
 def test_a_misspelt_column_in_a_rule():
-    refused(MissingColumn, docs().then(letters).keep(pl.col("leters") > 1, because="few"), "leters", "did you mean 'letters'?")
+    refused(
+        MissingColumn,
+        docs().then(letters).keep(pl.col("leters") > 1, because="few"),
+        "leters",
+        "did you mean 'letters'?",
+    )
 
 
 def test_a_rule_that_is_not_true_or_false():
@@ -132,7 +139,7 @@ def test_where_is_the_pipelines_own_line():
 
 def test_the_identity_of_a_plan_is_known_before_anything_is_read(tmp_path):
     def identity(p):
-        return plan_identity(Runner(p, Store(str(tmp_path)), Local))
+        return plan_identity(Runner(p, Store(str(tmp_path)), Local, content))
 
     def recipe(least, files=FILES):
         frame = read(Lists(files)).then(letters).keep(pl.col("letters") >= least, because="few")
@@ -146,7 +153,7 @@ def test_the_identity_of_a_plan_is_known_before_anything_is_read(tmp_path):
 def test_edited_code_without_a_new_version_stops_the_plan(tmp_path, monkeypatch):
     def runner():
         p = plan(write({"m": Mix(docs().then(letters).then(most_frequent_first), "copies")}))
-        return Runner(p, Store(str(tmp_path)), Local)
+        return Runner(p, Store(str(tmp_path)), Local, content)
 
     check_versions(runner(), same_code=False)
     monkeypatch.setattr("curate.run.source_hash", lambda fn: "edited")
@@ -167,7 +174,7 @@ def test_a_source_hash_ignores_comments_and_follows_imports(tmp_path, monkeypatc
     first = hash_of('def f(x):\n    """Doc."""\n    return x + 1\n')
     assert hash_of('# why\ndef f(x):\n    """Another."""\n    return x + 1   # note\n') == first
     assert hash_of("def f(x):\n    return x + 2\n") != first
-    assert hash_of('from curate import select\ndef f(x):\n    return x + 1\n') != first
+    assert hash_of("from curate import select\ndef f(x):\n    return x + 1\n") != first
 
 
 def test_conclude_takes_frames_too():

@@ -42,7 +42,7 @@ def test_a_run_end_to_end(tmp_path):
     reading = steps["read lists"]
     assert reading["rows_in"] == 16 and reading["rows_out"] == 14 and reading["quarantined"] == 2
     dropped = steps["keep (too_few_letters)"]["dropped"]
-    assert dropped == {"too_few_letters": 6}                       # "", cherry, b, zucchini, fig, plum
+    assert dropped == {"too_few_letters": 6}  # "", cherry, b, zucchini, fig, plum
     table = mix(tmp_path, outcome)
     assert sorted(table["text"].to_pylist()) == ["aa", "apple", "apple", "apricot", "avocado"]
     sizes = dict(zip(table["text"].to_pylist(), table["same_size"].to_pylist(), strict=True))
@@ -98,7 +98,10 @@ def test_replaced_rows_keep_their_parents(tmp_path):
     assert (step["rows"], step["rows_out"], step["dropped"]) == (3, 7, {"no_rows_left": 1})
     rows = mix(tmp_path, outcome).to_pylist()
     assert sorted((r["id"], r["text"], r["word"], r["parent"].split(":")[1]) for r in rows) == [
-        ("f:0#0", "an", 0, "0"), ("f:0#1", "apple", 1, "0"), ("f:2#0", "a", 0, "2"), ("f:2#2", "and", 2, "2"),
+        ("f:0#0", "an", 0, "0"),
+        ("f:0#1", "apple", 1, "0"),
+        ("f:2#0", "a", 0, "2"),
+        ("f:2#2", "and", 2, "2"),
         ("f:2#3", "a", 3, "2"),
     ]
 

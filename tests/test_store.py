@@ -80,8 +80,9 @@ def test_parquet_is_canonical():
 def test_many_writers_leave_one_whole_file(tmp_path):
     store = Store(str(tmp_path))
     wins = []
-    threads = [threading.Thread(target=lambda i=i: wins.append(store.publish("x", bytes([i]) * 100_000)))
-               for i in range(8)]
+    threads = [
+        threading.Thread(target=lambda i=i: wins.append(store.publish("x", bytes([i]) * 100_000))) for i in range(8)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

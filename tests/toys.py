@@ -33,16 +33,28 @@ class Lists:
         for start in range(0, len(texts), self.part_rows):
             piece = texts[start : start + self.part_rows]
             bad = {i: "text is null" for i, t in enumerate(piece) if t is None}
-            table = pa.table({
-                "id": pa.array([f"{file.path}:{start + i}" for i in range(len(piece))], TEXT),
-                "text": pa.array(piece, TEXT),
-                "source": pa.array([file.path] * len(piece), TEXT),
-                "extra": pa.nulls(len(piece), TEXT),
-            })
+            table = pa.table(
+                {
+                    "id": pa.array([f"{file.path}:{start + i}" for i in range(len(piece))], TEXT),
+                    "text": pa.array(piece, TEXT),
+                    "source": pa.array([file.path] * len(piece), TEXT),
+                    "extra": pa.nulls(len(piece), TEXT),
+                }
+            )
             yield Piece(table, bad)
         if file.path.startswith("broken"):
-            yield Piece(pa.table({"id": pa.array([], TEXT), "text": pa.array([], TEXT), "source": pa.array([], TEXT),
-                                  "extra": pa.array([], TEXT)}), {}, (Bad(file.path, 10, 5, 1, "not JSON"),))
+            yield Piece(
+                pa.table(
+                    {
+                        "id": pa.array([], TEXT),
+                        "text": pa.array([], TEXT),
+                        "source": pa.array([], TEXT),
+                        "extra": pa.array([], TEXT),
+                    }
+                ),
+                {},
+                (Bad(file.path, 10, 5, 1, "not JSON"),),
+            )
 
     def reread(self, file: File, groups: tuple[int, ...], columns: list[str]) -> pa.Table:
         raise AssertionError("lists are rewritten")
@@ -124,12 +136,18 @@ def open_length(config: Count, against: Path) -> int:
     return int((against / "length.txt").read_text())
 
 
-@stage(reads={"text": TEXT}, writes={"share": Score(FLOAT32, Direction.HIGH, "of the longest", "none")},
-       grain=Grain.EACH, load=open_length, version="1")
+@stage(
+    reads={"text": TEXT},
+    writes={"share": Score(FLOAT32, Direction.HIGH, "of the longest", "none")},
+    grain=Grain.EACH,
+    load=open_length,
+    version="1",
+)
 def share(docs: pa.Table, config: Count, length: int) -> pa.Table:
     """Length as a share of the longest."""
-    return pa.table({"share": pa.compute.divide(pa.compute.binary_length(docs["text"]).cast(FLOAT32), float(length))
-                     .cast(FLOAT32)})
+    return pa.table(
+        {"share": pa.compute.divide(pa.compute.binary_length(docs["text"]).cast(FLOAT32), float(length)).cast(FLOAT32)}
+    )
 
 
 @stage(reads={"text": TEXT}, writes={"text": TEXT, "word": INT64}, grain=Grain.MANY, version="1")

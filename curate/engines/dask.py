@@ -27,7 +27,7 @@ import curate
 from curate.errors import BadInput, PartFailed
 from curate.stage import Needs
 
-AHEAD = 4                # tasks a worker that wait in the scheduler
+AHEAD = 4  # tasks a worker that wait in the scheduler
 SAME = ("curate", "pyarrow", "polars", "numba")
 
 
@@ -47,8 +47,14 @@ class Dask:
         self, cluster: str | None = None, workers: int | None = None, pipeline: Path | None = None, memory: str = "auto"
     ) -> None:
         # One more death than allowed fails the item: the second.
-        dask.config.set({"distributed.scheduler.allowed-failures": 1, "distributed.logging.distributed": "error",
-                         "distributed.worker.daemon": False, "distributed.admin.log-format": "%(message)s"})
+        dask.config.set(
+            {
+                "distributed.scheduler.allowed-failures": 1,
+                "distributed.logging.distributed": "error",
+                "distributed.worker.daemon": False,
+                "distributed.admin.log-format": "%(message)s",
+            }
+        )
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         self._cluster = _open(cluster, workers, memory)
@@ -62,8 +68,11 @@ class Dask:
         mine = versions()
         for address, theirs in self._client.run(versions).items():
             if theirs != mine:
-                raise BadInput(f"worker {address} has {theirs}, this machine {mine}", where="--cluster",
-                               fix="install the same versions on workers; constraints.txt pins them")
+                raise BadInput(
+                    f"worker {address} has {theirs}, this machine {mine}",
+                    where="--cluster",
+                    fix="install the same versions on workers; constraints.txt pins them",
+                )
 
     def map(
         self, task: Callable[[Any], dict[str, Any]], items: Sequence[tuple[str, Any]], *, label: str, needs: Needs
@@ -73,8 +82,11 @@ class Dask:
             return
         resources = {"GPU": needs.gpus} if needs.gpus else None
         if resources and not self._client.run_on_scheduler(_can_meet, needs.gpus):
-            raise BadInput(f"{label} needs {needs.gpus} GPU(s) a worker and no worker has them", where="--cluster",
-                           fix="start workers with --resources GPU=1")
+            raise BadInput(
+                f"{label} needs {needs.gpus} GPU(s) a worker and no worker has them",
+                where="--cluster",
+                fix="start workers with --resources GPU=1",
+            )
         run = uuid.uuid4().hex[:8]
         # Sent once; as a task's result, and not as scattered data, it survives the worker that holds it.
         shared = self._client.submit(_hold, task, key=f"hold-{run}", pure=False)
@@ -84,8 +96,15 @@ class Dask:
 
         def submit() -> bool:
             for index, (name, item) in waiting:
-                future = self._client.submit(_carry_out, shared, item, key=(f"{label} {run}", index), pure=False,
-                                             resources=resources, priority=-index)
+                future = self._client.submit(
+                    _carry_out,
+                    shared,
+                    item,
+                    key=(f"{label} {run}", index),
+                    pure=False,
+                    resources=resources,
+                    priority=-index,
+                )
                 names[future.key] = (index, name)
                 done.add(future)
                 return True
@@ -99,8 +118,11 @@ class Dask:
             try:
                 receipt = future.result()
             except KilledWorker as error:
-                raise PartFailed(f"{label}: item {name} killed its worker twice", where=str(name),
-                                 fix="give workers more memory, or look at that item") from error
+                raise PartFailed(
+                    f"{label}: item {name} killed its worker twice",
+                    where=str(name),
+                    fix="give workers more memory, or look at that item",
+                ) from error
             future.release()
             submit()
             yield index, receipt
@@ -132,8 +154,13 @@ def versions() -> dict[str, str]:
 
 def _open(cluster: str | None, workers: int | None, memory: str) -> Any:
     if cluster is None:
-        return LocalCluster(n_workers=workers or os.cpu_count() or 1, threads_per_worker=1, memory_limit=memory,
-                            dashboard_address=None, silence_logs=50)
+        return LocalCluster(
+            n_workers=workers or os.cpu_count() or 1,
+            threads_per_worker=1,
+            memory_limit=memory,
+            dashboard_address=None,
+            silence_logs=50,
+        )
     if "://" in cluster:
         return None
     path = Path(cluster)
@@ -150,6 +177,8 @@ def _open(cluster: str | None, workers: int | None, memory: str) -> Any:
     try:
         opened = getattr(importlib.import_module(module), kind)(**settings)
     except ImportError as error:
-        raise BadInput(f"{module} is not installed", where=cluster, fix=f"pip install {module.replace('_', '-')}") from error
+        raise BadInput(
+            f"{module} is not installed", where=cluster, fix=f"pip install {module.replace('_', '-')}"
+        ) from error
     opened.scale(scale)
     return opened

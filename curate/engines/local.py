@@ -31,5 +31,8 @@ def require_cuda(count: int, label: str) -> None:
     import torch
 
     if torch.cuda.device_count() < count:
-        raise BadInput(f"{label} needs {count} GPU(s), this machine has {torch.cuda.device_count()}", where="--engine local",
-                       fix="run it where there are devices, or choose a step that needs none")
+        raise BadInput(
+            f"{label} needs {count} GPU(s), this machine has {torch.cuda.device_count()}",
+            where="--engine local",
+            fix="run it where there are devices, or choose a step that needs none",
+        )

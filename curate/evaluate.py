@@ -1,0 +1,622 @@
+"""Evaluating frames: what is stored is reused, the rest is computed on an engine, and every row is accounted for.
+
+A chain of EACH stages and keeps between two barriers becomes one pass; the EACH half of a later global stage joins the
+pass before it, so that text is decoded once. A global step is identified by what it reads and by the set of living rows.
+Whatever a step returns is held against what the step before it left: a difference is an error, never a smaller number.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from curate.columns import ADDRESS, PARENT, STANDARD, unpack
+from curate.dataset import File
+from curate.engines import Engine
+from curate.errors import BadData, CurateError, GuardFailed, PartFailed, RowsLost
+from curate.exchange import Answer, Home, StoredRows, index_of, put_buckets
+from curate.hashing import digest, merge
+from curate.identity import code_version, plain, stable_name
+from curate.ingest import Ingest, Replace, parts_of, record_path
+from curate.parts import BASE, DOCUMENT, Part, View
+from curate.passes import Compute, Decide, Pass
+from curate.plan import (
+    Apply,
+    Fit,
+    Gather,
+    Keep,
+    Known,
+    Node,
+    Plan,
+    Read,
+    Write,
+    above,
+    check,
+    read_above,
+    walk,
+)
+from curate.stage import Grain, Needs, PerPart, Stage, arrow_type
+from curate.store import Store
+
+NOTHING = Needs()
+
+
+class Watch(Protocol):
+    """Who is told of progress."""
+
+    def begin(self, label: str, items: int, weight: int) -> None:
+        """A task starts on some items, ``weight`` bytes of text in all."""
+
+    def advance(self, label: str, items: int, rows: int, weight: int) -> None:
+        """Items are done."""
+
+    def end(self, label: str, outcome: str) -> None:
+        """The task is done, and how: computed, reused, and why."""
+
+
+class Silent:
+    """Nobody is told."""
+
+    def begin(self, label: str, items: int, weight: int) -> None:
+        """Nothing."""
+
+    def advance(self, label: str, items: int, rows: int, weight: int) -> None:
+        """Nothing."""
+
+    def end(self, label: str, outcome: str) -> None:
+        """Nothing."""
+
+
+@dataclass(frozen=True)
+class State:
+    """A frame as evaluated: its parts, who lives, where columns lie and what they are.
+
+    ``living`` is the directory of what was dropped so far (None before the first drop), ``who`` identifies the living
+    rows, ``alive`` counts them by part.
+    """
+
+    parts: tuple[Part, ...]
+    living: str | None
+    who: str
+    alive: tuple[int, ...]
+    places: Mapping[str, str]
+    ids: Mapping[str, str]
+
+    @property
+    def rows(self) -> int:
+        """Living rows."""
+        return sum(self.alive)
+
+    def views(self) -> list[View]:
+        """The parts as tasks see them."""
+        return [
+            View(part, i, f"{self.living}/{part.name}.parquet" if self.living else None, self.places)
+            for i, part in enumerate(self.parts)
+        ]
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A task whose receipt is published, so that it is never carried out again."""
+
+    task: Callable[[Any], dict[str, Any]]
+    store: Store
+    receipts: str
+
+    def __call__(self, item: tuple[str, Any]) -> dict[str, Any]:
+        """Carry out the task on (name, item)."""
+        name, inner = item
+        return dict(self.store.put_json(f"{self.receipts}/{name}.json", self.task(inner)))
+
+
+@dataclass
+class Runner:
+    """Evaluates the frames of one plan.
+
+    Args:
+        plan: what is asked for; checked here.
+        store: where results are and go.
+        open_engine: opens the engine, when the first task needs it.
+        artifact: gives a fit's content hash and directory (outputs.content; here frames only open them).
+        watch: who is told of progress.
+        on_error: ``"quarantine"`` what cannot be read, or ``"fail"``.
+        before: the steps of the last complete run of this pipeline, by label, to say why something is computed.
+    """
+
+    plan: Plan
+    store: Store
+    open_engine: Callable[[], Engine]
+    artifact: Callable[["Runner", Fit], tuple[str, str]]
+    watch: Watch = field(default_factory=Silent)
+    on_error: str = "quarantine"
+    before: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.known: dict[int, Known] = check(self.plan)
+        self.nodes = list(walk(self.plan))
+        self.labels = labels(self.nodes)
+        self.below: dict[int, list[Node]] = {}
+        for node in self.nodes:
+            for upper in above(node):
+                self.below.setdefault(id(upper), []).append(node)
+        self.states: dict[int, State] = {}
+        self.contents: dict[int, tuple[str, str]] = {}
+        self.steps: dict[str, dict[str, Any]] = {}
+        self.listings: dict[int, list[File]] = {}
+        self._engine: Engine | None = None
+        self.computed = 0
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, opened when the first task needs it."""
+        if self._engine is None:
+            self._engine = self.open_engine()
+        return self._engine
+
+    # ── carrying out ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def carry(
+        self,
+        task: Callable[[Any], dict[str, Any]],
+        items: Sequence[tuple[str, Any]],
+        *,
+        label: str,
+        receipts: str,
+        needs: Needs = NOTHING,
+        weights: Sequence[int] | None = None,
+        why: str = "",
+    ) -> list[dict[str, Any]]:
+        """Receipts of a task on items, in their order; stored ones are read, the others carried out."""
+        stored = {n.removesuffix(".json") for n in self.store.names(receipts)} if items else set()
+        weights = weights or [0] * len(items)
+        found: list[dict[str, Any] | None] = [None] * len(items)
+        todo = []
+        for i, (name, _) in enumerate(items):
+            if name in stored:
+                found[i] = self.store.get_json(f"{receipts}/{name}.json") | {"stored": True}
+            else:
+                todo.append(i)
+        if todo:
+            self.watch.begin(label, len(todo), sum(weights[i] for i in todo))
+            recorded = Recorded(task, self.store, receipts)
+            named = [(items[i][0], items[i]) for i in todo]
+            try:
+                for at, receipt in self.engine.map(recorded, named, label=label, needs=needs):
+                    i = todo[at]
+                    found[i] = receipt
+                    self.watch.advance(label, 1, int(receipt.get("rows_in", receipt.get("rows", 0)) or 0), weights[i])
+            except (CurateError, KeyboardInterrupt):
+                raise
+            except Exception as error:
+                raise PartFailed(
+                    f"{label} failed: {type(error).__name__}: {error}",
+                    where=label,
+                    fix="the traceback above names the line; fix it and run again, finished parts are kept",
+                ) from error
+            self.computed += len(todo)
+        outcome = f"{len(todo)} computed, {len(items) - len(todo)} reused" + (f" ({why})" if why and todo else "")
+        self.watch.end(label, outcome)
+        return [r for r in found if r is not None]
+
+    def note(self, node: Node, entry: Mapping[str, Any]) -> None:
+        """Write a step's entry for the manifest."""
+        label = self.labels[id(node)]
+        self.steps[label] = {"label": label, "where": node.where, **entry}
+
+    def why(self, node: Node, made_of: Mapping[str, Any]) -> str:
+        """Why a step is computed: what differs from the last run of this pipeline."""
+        old = self.before.get(self.labels[id(node)], {}).get("made_of")
+        if old is None:
+            return "first time"
+        changed = [k for k in made_of if made_of[k] != old.get(k)]
+        return ", ".join(f"{k} changed" for k in changed) if changed else "rows or parts that were missing"
+
+    # ── frames ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def state(self, node: Node) -> State:
+        """Evaluate a frame."""
+        if id(node) in self.states:
+            return self.states[id(node)]
+        if isinstance(node, Read):
+            state = self._read(node)
+        elif isinstance(node, Apply) and node.stage.grain is not Grain.EACH:
+            state = self._replace(node) if node.stage.grain is Grain.MANY else self._global(node)
+        else:
+            state = self._pass(node)
+        self.states[id(node)] = state
+        return state
+
+    def listing(self, node: Read) -> list[File]:
+        """The files of a source, listed once a run, in an order that does not depend on the listing."""
+        if id(node) not in self.listings:
+            self.listings[id(node)] = sorted(node.source.listing(), key=lambda f: f.path)
+        return self.listings[id(node)]
+
+    def _read(self, node: Read) -> State:
+        files = self.listing(node)
+        paths = [record_path(node.source, f) for f in files]
+        items = [(p.removeprefix("inputs/").removesuffix(".json"), f) for p, f in zip(paths, files, strict=True)]
+        label = self.labels[id(node)]
+        records = self.carry(
+            Ingest(self.store, node.source), items, label=label, receipts="inputs", weights=[f.size for f in files]
+        )
+        bad = sum(r["quarantined"] for r in records)
+        uncounted = sum(r["uncounted"] for r in records)
+        if (bad or uncounted) and self.on_error == "fail":
+            first = next(r["quarantine"] for r in records if r["quarantine"])
+            row = self.store.get_table(first).slice(0, 1).to_pylist()[0]
+            raise BadData(
+                f"{bad} rows and {uncounted} byte ranges cannot be read: {row['error']}",
+                where=f"{row['file']}, byte {row['offset']}, row {row['row']}",
+                fix="repair the file, or run with --on-error quarantine",
+            )
+        parts = tuple(parts_of(node.source, list(zip(files, records, strict=True))))
+        places = (
+            dict.fromkeys(STANDARD, BASE)
+            | dict.fromkeys(node.source.columns, BASE)
+            | {"text": DOCUMENT, "extra": DOCUMENT}
+        )
+        self.note(
+            node,
+            {
+                "kind": "read",
+                "files": len(files),
+                "parts": len(parts),
+                "rows_in": sum(r["rows"] for r in records),
+                "rows_out": sum(p.living for p in parts),
+                "quarantined": bad,
+                "uncounted": uncounted,
+                "quarantine": [r["quarantine"] for r in records if r["quarantine"]],
+                "text_bytes": sum(p.text_bytes for p in parts),
+                "values": merge([p.name for p in parts]),
+            },
+        )
+        return State(
+            parts, None, digest(["all"]), tuple(p.living for p in parts), places, dict.fromkeys(places, "read")
+        )
+
+    def _chain(self, node: Node) -> tuple[State, list[Apply | Keep]]:
+        """The nearest evaluated frame above, and the EACH stages and keeps from there to ``node``."""
+        chain: list[Apply | Keep] = []
+        while id(node) not in self.states and (
+            isinstance(node, Keep) or (isinstance(node, Apply) and node.stage.grain is Grain.EACH)
+        ):
+            chain.append(node)
+            node = node.above
+        return self.state(node), chain[::-1]
+
+    def _ahead(self, node: Node, ids: Mapping[str, str]) -> list[Apply]:
+        """EACH halves of later global stages that read nothing from the barriers between."""
+        found: list[Apply] = []
+        todo = list(self.below.get(id(node), []))
+        while todo:
+            below = todo.pop(0)
+            if not isinstance(below, Apply | Keep) or (isinstance(below, Apply) and below.stage.grain is Grain.MANY):
+                continue
+            todo += self.below.get(id(below), [])
+            if isinstance(below, Apply) and below.stage.grain is Grain.EACH and below.stage.load is None:
+                halves = [
+                    n for n in self.below.get(id(below), []) if isinstance(n, Apply) and n.stage.each is below.stage
+                ]
+                if halves and set(below.stage.reads(below.config)) <= set(ids):
+                    found.append(below)
+        return found
+
+    def _pass(self, node: Node) -> State:
+        state, chain = self._chain(node)
+        ids, places, who = dict(state.ids), dict(state.places), state.who
+        steps: list[Compute | Decide] = []
+        made: list[dict[str, Any]] = []
+        needs = NOTHING
+        for step in chain:
+            label = self.labels[id(step)]
+            if isinstance(step, Apply):
+                compute, made_of, written = self._compute(step, ids)
+                steps.append(compute)
+                ids |= written
+                places |= dict.fromkeys(written, compute.home)
+                needs = Needs(gpus=max(needs.gpus, step.stage.needs.gpus))
+                made.append(made_of)
+            else:
+                self._guard(step)
+                made_of = {
+                    "rules": digest(plain([[r.keep, r.because] for r in step.rules])),
+                    "reads": {n: ids[n] for r in step.rules for n in r.keep.meta.root_names()},
+                }
+                who = digest([who, label, made_of["rules"], sorted(made_of["reads"].items())])
+                steps.append(Decide(label, step.rules))
+                made.append(made_of)
+        ahead = [s for s in self._ahead(node, ids) if s not in chain]
+        extra = [self._compute(step, ids)[0] for step in ahead]
+        living = state.living if who == state.who else f"living/{who}"
+        task = Pass(self.store, (*steps, *extra), None if living == state.living else living)
+        name = digest([state.who, who, [s.home if isinstance(s, Compute) else s.label for s in task.steps]])
+        label = " + ".join(dict.fromkeys(s.label for s in task.steps))
+        reasons = "; ".join(f"{s.label}: {self.why(n, m)}" for s, n, m in zip(steps, chain, made, strict=True))
+        views = state.views()
+        receipts = self.carry(
+            task,
+            [(v.part.name, v) for v in views],
+            label=label,
+            receipts=f"receipts/{name}",
+            needs=needs,
+            weights=[v.part.text_bytes for v in views],
+            why=reasons,
+        )
+        alive = tuple(r["rows_out"] for r in receipts)
+        if tuple(r["rows_in"] for r in receipts) != state.alive:
+            raise RowsLost(
+                f"{label}: {sum(r['rows_in'] for r in receipts)} rows in, {state.rows} before",
+                where=node.where,
+                fix="files of the store were removed; use a new one",
+            )
+        for i, (step, made_of) in enumerate(zip(chain, made, strict=True)):
+            entries = [r["steps"][i] | ({"computed": 0} if "stored" in r else {}) for r in receipts]
+            self.note(step, fold(entries) | {"kind": "keep" if isinstance(step, Keep) else "stage", "made_of": made_of})
+        return State(state.parts, living, who, alive, places, ids)
+
+    def _compute(self, step: Apply, ids: Mapping[str, str]) -> tuple[Compute, dict[str, Any], dict[str, str]]:
+        """A stage as part of a pass, what it is made of, and the ids of its columns."""
+        stage, config = step.stage, step.config
+        artifacts = {name: self.artifact(self, fit) for name, fit in step.artifacts.items()}
+        made_of = {
+            "code": f"{stable_name(stage.fn)} {code_version(stage.fn, stage.version)}",
+            "settings": plain(config),
+            "numerics": plain(stage.numerics),
+            "reads": {n: ids[n] for n in stage.reads(config)},
+            "artifacts": {name: content for name, (content, _) in artifacts.items()},
+        }
+        identity = digest(made_of)
+        home = f"steps/{stage.name}-{identity}"
+        compute = Compute(self.labels[id(step)], home, stage, config, {n: path for n, (_, path) in artifacts.items()})
+        return compute, made_of, dict.fromkeys(stage.writes(config), identity)
+
+    def _guard(self, step: Keep) -> None:
+        """Try rules on the guard frame first; stop where they would drop too much of it."""
+        if step.guard is None:
+            return
+        state = self.state(step.guard)
+        label = f"{self.labels[id(step)]} on the target"
+        who = digest([state.who, label, plain([[r.keep, r.because] for r in step.rules]), sorted(state.ids.items())])
+        views = state.views()
+        receipts = self.carry(
+            Pass(self.store, (Decide(label, step.rules),), None),
+            [(v.part.name, v) for v in views],
+            label=label,
+            receipts=f"receipts/{who}",
+        )
+        entry = fold([r["steps"][0] for r in receipts])
+        self.steps[label] = {"label": label, "where": step.where, "kind": "guard"} | entry
+        dropped = sum(entry["dropped"].values())
+        if dropped > step.guard_share * state.rows:
+            worst = ", ".join(f"{k} {n}" for k, n in sorted(entry["dropped"].items(), key=lambda kv: -kv[1]))
+            raise GuardFailed(
+                f"the rules would drop {dropped} of {state.rows} documents of the target ({worst})",
+                where=step.where,
+                fix="choose a profile that fits the target, or raise guard_share",
+            )
+
+    def _global(self, node: Apply) -> State:
+        state = self.state(node.above)
+        stage, config, label = node.stage, node.config, self.labels[id(node)]
+        made_of = {
+            "code": f"{stable_name(stage.fn)} {code_version(stage.fn, stage.version)}",
+            "settings": plain(config),
+            "reads": {n: state.ids[n] for n in stage.reads(config)},
+            "living": state.who,
+            "parts": merge([p.name for p in state.parts]),
+            "each": code_version(stage.each.fn, stage.each.version) if stage.each else None,
+        }
+        identity = digest(made_of)
+        home = f"steps/{stage.name}-{identity}"
+        types = {name: arrow_type(kind) for name, kind in stage.writes(config).items()}
+        views = state.views()
+        why = self.why(node, made_of)
+        done = f"{home}/done.json"
+        if self.store.exists(done):
+            reported = self.store.get_json(done)
+            receipts = [self.store.get_json(f"{home}/receipts/{v.part.name}.json") for v in views]
+            self.watch.end(label, f"0 computed, {len(views)} reused")
+        else:
+            rows = StoredRows(self.store, home, views, state.rows, self.carry, label)
+            task = self._answer(node, rows, home, types)
+            receipts = self.carry(
+                task, [(v.part.name, v) for v in views], label=label, receipts=f"{home}/receipts", why=why
+            )
+            reported = self.store.put_json(done, rows.reported)
+        if tuple(r["rows"] for r in receipts) != state.alive:
+            raise RowsLost(
+                f"{label} answered {sum(r['rows'] for r in receipts)} of {state.rows} rows",
+                where=node.where,
+                fix="files of the store were removed; use a new one",
+            )
+        self.note(
+            node,
+            {
+                "kind": "global",
+                "rows": state.rows,
+                "report": reported,
+                "made_of": made_of,
+                "values": merge([r["values"] for r in receipts]),
+            },
+        )
+        return replace(
+            state,
+            places={**state.places, **dict.fromkeys(types, home)},
+            ids={**state.ids, **dict.fromkeys(types, identity)},
+        )
+
+    def _answer(self, node: Apply, rows: StoredRows, home: str, types: Mapping[str, pa.DataType]) -> Answer | Home:
+        """Carry out a global stage up to the point where answers go home."""
+        stage, config = node.stage, node.config
+        if stage.rounds:
+            answer = stage.on(rows, config)
+            if isinstance(answer, PerPart):
+                return Answer(self.store, home, types, answer)
+            ordinals = unpack(answer[ADDRESS].to_numpy())[0]
+            put_buckets(self.store, f"{home}/answers", answer, ordinals)
+            files = [f"{home}/answers"]
+        else:
+            call = Grouped(stage, config)
+            by = stage.by if stage.grain is Grain.GROUP else "everything"
+            files = rows.through_files(
+                call.emit,
+                call.collect,
+                reads=list(stage.reads(config)),
+                by=str(by),
+                label="rows",
+                given=None,
+                alongside=None,
+                homing=True,
+            )
+        ranges = {k: tuple(v) for k, v in index_of(self.store, files).items()}
+        return Home(self.store, home, types, ranges, every=not stage.rounds)
+
+    def _replace(self, node: Apply) -> State:
+        state = self.state(node.above)
+        compute, made_of, _ = self._compute(node, state.ids)
+        source = read_above(node).source
+        carried = tuple(dict.fromkeys(["id", "text", "source", *source.columns, "extra"]))
+        made_of |= {"living": state.who}
+        views = state.views()
+        label = self.labels[id(node)]
+        records = self.carry(
+            Replace(self.store, compute, carried),
+            [(v.part.name, v) for v in views],
+            label=label,
+            receipts=f"{compute.home}/parts-{state.who}",
+            weights=[v.part.text_bytes for v in views],
+            why=self.why(node, made_of),
+        )
+        if tuple(r["rows_in"] for r in records) != state.alive:
+            raise RowsLost(
+                f"{label}: {sum(r['rows_in'] for r in records)} rows in, {state.rows} before",
+                where=node.where,
+                fix="files of the store were removed; use a new one",
+            )
+        parts = tuple(parts_of(source, [(v.part.file, r) for v, r in zip(views, records, strict=True)]))
+        columns = [*STANDARD, *source.columns, PARENT, *node.stage.writes(node.config)]
+        places = dict.fromkeys(columns, BASE) | {"text": DOCUMENT, "extra": DOCUMENT}
+        childless = sum(r["childless"] for r in records)
+        self.note(
+            node,
+            {
+                "kind": "replace",
+                "rows": state.rows,
+                "rows_out": sum(p.living for p in parts),
+                "text_bytes": sum(p.text_bytes for p in parts),
+                "made_of": made_of,
+                "dropped": {"no_rows_left": childless} if childless else {},
+                "values": merge([p.name for p in parts]),
+            },
+        )
+        return State(
+            parts, None, digest(["all"]), tuple(p.living for p in parts), places, dict.fromkeys(places, "read")
+        )
+
+    def chosen(self, frame: Node, column: str) -> str | None:
+        """The label of the step that wrote a mix's column."""
+        while not isinstance(frame, Read):
+            if isinstance(frame, Apply) and column in frame.stage.writes(frame.config):
+                return self.labels[id(frame)]
+            frame = above(frame)[0]
+        return None
+
+    def funnel(self, frame: Node) -> list[str]:
+        """Labels of the steps of a frame's own line, reading first."""
+        line = []
+        while True:
+            line.append(self.labels[id(frame)])
+            if isinstance(frame, Read):
+                return line[::-1]
+            frame = above(frame)[0]
+
+    def continued(self, node: Node) -> bool:
+        """Whether a later frame of the same rows was evaluated."""
+        below = [n for n in self.below.get(id(node), []) if isinstance(n, Apply | Keep) and node is n.above]
+        return any(id(n) in self.states or self.continued(n) for n in below)
+
+    def close(self) -> None:
+        """Let go of the engine."""
+        if self._engine is not None:
+            self._engine.close()
+
+
+@dataclass(frozen=True)
+class Grouped:
+    """A GROUP or WHOLE stage as the two halves of an exchange."""
+
+    stage: Stage
+    config: Any
+
+    def emit(self, table: pa.Table, given: Any) -> pa.Table:
+        """The rows themselves; for WHOLE, all under one key."""
+        if self.stage.grain is Grain.WHOLE:
+            return table.append_column("everything", pa.array([0] * table.num_rows, pa.int64()))
+        return table
+
+    def collect(self, table: pa.Table, given: Any) -> pa.Table:
+        """The stage's answers, held to its declaration."""
+        table = table.select([ADDRESS, *self.stage.reads(self.config)])
+        result = self.stage.on(table, self.config)
+        if result.num_rows != table.num_rows:
+            raise RowsLost(
+                f"{self.stage.name} was given {table.num_rows} rows and answered {result.num_rows}",
+                where=self.stage.name,
+                fix="a GROUP or WHOLE stage answers every row once",
+            )
+        return result.select([ADDRESS, *self.stage.writes(self.config)])
+
+
+def labels(nodes: Sequence[Node]) -> dict[int, str]:
+    """A name for people for every node, unique in the plan."""
+    names: dict[int, str] = {}
+    seen: dict[str, int] = {}
+    for node in nodes:
+        match node:
+            case Read():
+                name = f"read {node.source.name}"
+            case Apply():
+                name = node.stage.name
+            case Keep():
+                reasons = list(dict.fromkeys(r.because for r in node.rules))
+                name = f"keep ({reasons[0]}{', …' if len(reasons) > 1 else ''})"
+            case Gather():
+                name = f"sample {node.label}"
+            case Fit():
+                name = f"fit {node.fitter.name}"
+            case Write():
+                name = "write"
+            case _:
+                name = "trial"
+        seen[name] = seen.get(name, 0) + 1
+        names[id(node)] = name if seen[name] == 1 else f"{name} #{seen[name]}"
+    return names
+
+
+def fold(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The entries of one step for all parts as one: sums, and one hash of the values."""
+    out: dict[str, Any] = {
+        "rows": sum(e["rows"] for e in entries),
+        "timing": {"seconds": sum(e["timing"]["seconds"] for e in entries)},
+    }
+    if entries and "dropped" in entries[0]:
+        out |= {"dropped": _sum(e["dropped"] for e in entries), "in": _sum(e["in"] for e in entries), "lost": {}}
+        for entry in entries:
+            for reason, weights in entry["lost"].items():
+                out["lost"][reason] = _sum([out["lost"].get(reason, {}), weights])
+        out["rows_out"] = out["rows"] - sum(out["dropped"].values())
+    else:
+        out["computed"] = sum(e["computed"] for e in entries)
+        out["reused"] = out["rows"] - out["computed"]
+        out["values"] = merge([e["values"] for e in entries])
+    return out
+
+
+def _sum(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for count in counts:
+        for name, n in count.items():
+            total[name] = total.get(name, 0) + n
+    return total

@@ -1,0 +1,206 @@
+"""What a plan is for: samples, artifacts, conclusions and written mixes, made from evaluated frames.
+
+An artifact is identified by its content from the moment it is published; a sample by the rows it holds; a mix by the
+selection and the columns it carries.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate.columns import STANDARD
+from curate.errors import RowsLost
+from curate.evaluate import Runner
+from curate.exchange import StoredRows, groups, index_of
+from curate.hashing import digest, merge
+from curate.identity import code_version, plain, stable_name
+from curate.learn import STANDARD_SAMPLE, Learn, Texts, Work, in_order, without_timing
+from curate.mixes import Scatter, Shard, cut_shards, weigh
+from curate.order import Cut, sample_cut
+from curate.parts import BASE
+from curate.plan import Conclude, Fit, Gather, Write
+from curate.stage import Score
+
+
+def gather(runner: Runner, node: Gather, reads: Iterable[str]) -> str:
+    """The path of a sample's Parquet file."""
+    state = runner.state(node.above)
+    label = runner.labels[id(node)]
+    columns = tuple(dict.fromkeys([*STANDARD_SAMPLE, *reads]))
+    made_of = {
+        "living": state.who,
+        "parts": merge([p.name for p in state.parts]),
+        "label": node.label,
+        "budget": [node.cost, node.amount],
+        "columns": {c: state.ids[c] for c in columns},
+    }
+    home = f"steps/sample-{digest(made_of)}"
+    path = f"{home}/sample.parquet"
+    if not runner.store.exists(path):
+        views = state.views()
+        cut: Cut | None = None
+        if node.amount is not None:
+            rows = StoredRows(runner.store, home, views, state.rows, runner.carry, label)
+            cut = sample_cut(rows, cost=node.cost, budget=node.amount, label=node.label, seed=0)
+        receipts = runner.carry(
+            Texts(runner.store, home, cut, columns),
+            groups(views),
+            label=label,
+            receipts=f"{home}/receipts",
+            why=runner.why(node, made_of),
+        )
+        table = pa.concat_tables([runner.store.get_table(r["path"]) for r in receipts])
+        runner.store.put_table(path, in_order(table, node.label, 0))
+    else:
+        runner.watch.end(label, "reused")
+    meta = f"{home}/sample.json"
+    if not runner.store.exists(meta):
+        table = runner.store.get_table(path)
+        published = runner.store.put_table(path, table)
+        runner.store.put_json(
+            meta,
+            {
+                "rows": table.num_rows,
+                "values": published.values,
+                "text_bytes": int(pc.sum(table["text_bytes"]).as_py() or 0),
+            },
+        )
+    runner.note(node, {"kind": "sample", "made_of": made_of, "path": path, **runner.store.get_json(meta)})
+    return path
+
+
+def content(runner: Runner, node: Fit) -> tuple[str, str]:
+    """An artifact's content hash and the directory of its files."""
+    if id(node) in runner.contents:
+        return runner.contents[id(node)]
+    bases = {name: content(runner, base) for name, base in node.bases.items()}
+    sample = gather(runner, node.sample, node.fitter.reads)
+    label = runner.labels[id(node)]
+    made_of = {
+        "code": f"{stable_name(node.fitter.fn)} {code_version(node.fitter.fn, node.fitter.version)}",
+        "settings": plain(node.config),
+        "numerics": plain(node.fitter.numerics),
+        "sample": runner.steps[runner.labels[id(node.sample)]]["values"],
+        "bases": {name: content for name, (content, _) in bases.items()},
+    }
+    home = f"artifacts/{node.fitter.name}-{digest(made_of)}"
+    task = Learn(runner.store, home, node.fitter, node.config, sample, {n: path for n, (_, path) in bases.items()})
+    [receipt] = runner.carry(
+        task, [("artifact", label)], label=label, receipts=home, needs=node.fitter.needs, why=runner.why(node, made_of)
+    )
+    runner.note(node, {"kind": "fit", "made_of": made_of, "values": receipt["content"], "report": receipt["metrics"]})
+    runner.contents[id(node)] = receipt["content"], f"{home}/{receipt['content']}"
+    return runner.contents[id(node)]
+
+
+def conclude(runner: Runner, node: Conclude) -> dict[str, Any]:
+    """Carry out an experiment."""
+    inputs, contents = {}, {}
+    for name, value in node.inputs.items():
+        if isinstance(value, Fit):
+            contents[name], inputs[name] = content(runner, value)
+        else:
+            inputs[name] = gather(runner, value, node.experiment.reads)
+            contents[name] = runner.steps[runner.labels[id(value)]]["values"]
+    label = runner.labels[id(node)]
+    experiment = node.experiment
+    made_of = {
+        "code": f"{stable_name(experiment.conclude)} {code_version(experiment.conclude, experiment.version)}",
+        "settings": plain(node.config),
+        "numerics": plain(experiment.numerics),
+        "inputs": contents,
+    }
+    home = f"steps/{experiment.name}-{digest(made_of)}"
+    local = {k: runner.store.local_copy(path) for k, path in inputs.items()}
+    done = f"{home}/conclusion.json"
+    if runner.store.exists(done):
+        runner.watch.end(label, "reused")
+    else:
+        jobs = experiment.jobs(node.config, local)
+        receipts = runner.carry(
+            Work(runner.store, home, experiment, node.config, inputs),
+            [(digest(j), j) for j in jobs],
+            label=label,
+            receipts=f"{home}/receipts",
+            needs=experiment.needs,
+            why=runner.why(node, made_of),
+        )
+        results = [runner.store.get_json(r["path"]) for r in receipts]
+        runner.store.put_json(done, experiment.conclude(node.config, jobs, results, local))
+    conclusion = dict(runner.store.get_json(done))
+    runner.note(node, {"kind": "trial", "made_of": made_of, "path": done, "values": digest(without_timing(conclusion))})
+    return conclusion
+
+
+def write(runner: Runner, node: Write, name: str) -> dict[str, Any]:
+    """Write one mix; returns what the manifest says of it."""
+    frame, column = node.mixes[name]
+    state = runner.state(frame)
+    known = runner.known[id(frame)].columns
+    scores = [n for n, kind in known.items() if isinstance(kind, Score) or n == "tokens"]
+    declared = [n for n, place in state.places.items() if place == BASE and n not in STANDARD]
+    columns = tuple(dict.fromkeys(["id", "text", "source", *declared, "extra", *(node.columns or scores)]))
+    made_of = {
+        "living": state.who,
+        "parts": merge([p.name for p in state.parts]),
+        "mix": state.ids[column],
+        "columns": {c: state.ids[c] for c in columns},
+        "shard_bytes": node.shard_bytes,
+        "seed": node.seed,
+    }
+    home = f"steps/write-{digest(made_of)}"
+    label = f"{runner.labels[id(node)]} {name}"
+    done = f"{home}/done.json"
+    if runner.store.exists(done):
+        entry = dict(runner.store.get_json(done))
+        runner.watch.end(label, "reused")
+    else:
+        views = state.views()
+        rows = StoredRows(runner.store, home, views, state.rows, runner.carry, label)
+        tables = rows.map(weigh, reads=["key", "text_bytes", column], label="weigh", given=(column, node.seed))
+        starts, count, _ = cut_shards(tables, node.shard_bytes)
+        scatter = Scatter(runner.store, f"{home}/scatter", column, columns, tuple(starts.tolist()), node.seed)
+        sent = runner.carry(
+            scatter,
+            groups(views),
+            label=f"{label} scatter",
+            receipts=f"{home}/scatter-receipts",
+            why=runner.why(node, made_of),
+        )
+        found = index_of(runner.store, [r["path"] for r in sent])
+        items = [(f"{shard:05d}", (shard, tuple(found[shard]))) for shard in found]
+        shards = runner.carry(
+            Shard(runner.store, home, columns, len(starts)), items, label=f"{label} shards", receipts=f"{home}/receipts"
+        )
+        written = sum(s["rows"] for s in shards)
+        if written != count:
+            raise RowsLost(
+                f"{label}: {count} copies selected, {written} written",
+                where=node.where,
+                fix="files of the store were removed; use a new one",
+            )
+        entry = dict(
+            runner.store.put_json(
+                done,
+                {"rows": count, "shards": shards, "home": home, "text_bytes": sum(s["text_bytes"] for s in shards)},
+            )
+        )
+    entry |= {
+        "frame": runner.labels[id(frame)],
+        "columns": list(columns),
+        "column": column,
+        "selection": runner.chosen(frame, column),
+        "funnel": runner.funnel(frame),
+        "values": merge([s["values"] for s in entry["shards"]]),
+    }
+    runner.steps[label] = {
+        "label": label,
+        "where": node.where,
+        "kind": "write",
+        "made_of": made_of,
+        "rows": entry["rows"],
+        "values": entry["values"],
+    }
+    return entry
