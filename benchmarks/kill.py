@@ -2,10 +2,10 @@
 
     python benchmarks/kill.py pipelines/quickstart.py --instants 20 --set source=pool.parquet ...
 
-An undisturbed run gives the reference and its duration. Then, for each engine, one store is used: the run is started and
-killed at a random-looking instant, again and again, each time a little further in; after the last kill it is resumed to
-the end. The value hashes must equal the reference's, and one more run must compute nothing, in under 3 seconds.
-Writes benchmarks/results/kill.json.
+An undisturbed run gives the reference and its duration. Then, for each engine, one store is used: the run is started
+and killed at a random-looking instant, again and again, each time a little further in; after the last kill it is
+resumed to the end. The value hashes must equal the reference's, and one more run must compute nothing, in under 3
+seconds. Writes benchmarks/results/kill.json.
 """
 
 import argparse

@@ -24,10 +24,11 @@ from curate.plan import Apply, Conclude, Fit, Gather, Keep, Plan, Read, Write, a
 from curate.run import Outcome, check_versions
 from curate.run import run as carry_out
 from curate.settings import dump, load
-from curate.stage import Grain, Score, arrow_type
+from curate.stage import Direction, Grain, Score
 from curate.store import Store
 
 console = Console()
+ARROWS = {Direction.HIGH: " ↑", Direction.LOW: " ↓"}
 
 
 # ── loading ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -304,7 +305,7 @@ def show_plan(file: Path, sets: list[str], config: Path | None, out: str, same_c
                 kind = node.stage.grain.name + (" + exchange" if node.stage.grain is not Grain.EACH else "")
                 written = node.stage.writes(node.config)
                 shown = [
-                    f"{n}{' ↑' if isinstance(c, Score) and c.keep.value == 'high' else ' ↓' if isinstance(c, Score) else ''}"
+                    f"{n}{ARROWS[c.keep] if isinstance(c, Score) else ''}"
                     for n, c in list(written.items())[:6]
                 ]
                 writes = ", ".join(shown) + (f" … {len(written)} columns" if len(written) > 6 else "")
@@ -338,7 +339,6 @@ def show_plan(file: Path, sets: list[str], config: Path | None, out: str, same_c
         f"the plan is sound: {len(known)} frames, {len(above(last))} inputs to {runner.labels[id(last)]!r}",
         highlight=False,
     )
-    _ = arrow_type
 
 
 # ── after a run ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,10 +1,11 @@
 """Where documents are, as values: sources, files, pieces of files, parts. No I/O happens here.
 
-A source lists files and knows how to read one file as *pieces*. Reading a file is the only moment at which bad data may
-appear, so a piece also tells what could not be read (``Bad``). The rule that cuts a file into pieces sees that file alone.
+A source lists files and knows how to read one file as *pieces*. Reading a file is the only moment at which bad data
+may appear, so a piece also tells what could not be read (``Bad``). The rule that cuts a file into pieces sees that
+file alone.
 
-A piece of a Parquet file stays where it is (``groups`` names its row groups); a piece of anything else is handed over as
-a table and rewritten once as a Parquet part in the store.
+A piece of a Parquet file stays where it is (``groups`` names its row groups); a piece of anything else is handed over
+as a table and rewritten once as a Parquet part in the store.
 """
 
 from collections.abc import Iterator, Mapping
@@ -47,8 +48,8 @@ class Piece:
     """A run of rows of one file.
 
     Args:
-        table: columns ``id``, ``text``, ``source``, the declared columns and ``extra`` (JSON text of every other column,
-            or null), for every row, bad ones included (with nulls).
+        table: columns ``id``, ``text``, ``source``, the declared columns and ``extra`` (JSON text of every other
+            column, or null), for every row, bad ones included (with nulls).
         bad_rows: row numbers in ``table`` that may not live, int, with their error.
         bad: byte ranges of the file that gave no row.
         groups: row groups, for Parquet read in place; None where ``table`` must be rewritten.

@@ -1,8 +1,9 @@
 """Evaluating frames: what is stored is reused, the rest is computed on an engine, and every row is accounted for.
 
-A chain of EACH stages and keeps between two barriers becomes one pass; the EACH half of a later global stage joins the
-pass before it, so that text is decoded once. A global step is identified by what it reads and by the set of living rows.
-Whatever a step returns is held against what the step before it left: a difference is an error, never a smaller number.
+A chain of EACH stages and keeps between two barriers becomes one pass; the EACH half of a later global stage joins
+the pass before it, so that text is decoded once. A global step is identified by what it reads and by the set of
+living rows. Whatever a step returns is held against what the step before it left: a difference is an error, never a
+smaller number.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

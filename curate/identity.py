@@ -1,7 +1,7 @@
 """What a step is, never where it ran: identities from names, versions, settings and what is read.
 
-A stage's *code version* is its declared ``version``, guarded by a hash of its source and of the project modules that its
-module imports. The store remembers which source a version had; the same version with other source stops the plan
+A stage's *code version* is its declared ``version``, guarded by a hash of its source and of the project modules that
+its module imports. The store remembers which source a version had; the same version with other source stops the plan
 (``StaleVersion``), because results computed by the old code would be taken for results of the new. A stage without a
 version (a user's) is versioned by that hash alone. Docstrings, comments and layout do not count: the hash is over the
 syntax tree.

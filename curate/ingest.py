@@ -1,8 +1,9 @@
 """Reading: files become parts, rows get keys, and what cannot be read is quarantined.
 
-A task reads one file, once. Every piece becomes a part, named by a hash of its content; its base sidecar holds what every
-document carries. A piece of a Parquet file stays where it is, anything else is rewritten as Parquet in the store. The
-record of a file is remembered by (source settings, path, size, token), so that an unchanged file is never read again.
+A task reads one file, once. Every piece becomes a part, named by a hash of its content; its base sidecar holds what
+every document carries. A piece of a Parquet file stays where it is, anything else is rewritten as Parquet in the
+store. The record of a file is remembered by (source settings, path, size, token), so that an unchanged file is never
+read again.
 
 A key is XXH3-128 over the id, the source, the text and all other columns, each with its length.
 
@@ -115,7 +116,7 @@ class Replace:
 
 
 def store_part(store: Store, piece: Piece) -> dict[str, Any]:
-    """Publish what every row of a piece carries, and its rows where they must be rewritten; returns the part's entry."""
+    """Publish what every row of a piece carries, and its rows where they must be rewritten; returns its entry."""
     lives = np.ones(piece.table.num_rows, dtype=bool)
     lives[list(piece.bad_rows)] = False
     rows = np.flatnonzero(lives)

@@ -1,9 +1,9 @@
 """Writing a mix: the one text exchange.
 
-A row's place is the rank of a keyed hash of (seed, key, copy): a global shuffle that depends on nothing but the seed and
-the rows. Shards are ranges of that hash, cut by cumulative bytes of text at a resolution of 1/65,536 of the range. Map
-tasks write their rows sorted by shard, a collect task a shard sorts them by (hash, key, copy) and publishes one Parquet
-file that readers like: zstd, row groups of about 32 MiB, statistics and a page index.
+A row's place is the rank of a keyed hash of (seed, key, copy): a global shuffle that depends on nothing but the seed
+and the rows. Shards are ranges of that hash, cut by cumulative bytes of text at a resolution of 1/65,536 of the
+range. Map tasks write their rows sorted by shard, a collect task a shard sorts them by (hash, key, copy) and
+publishes one Parquet file that readers like: zstd, row groups of about 32 MiB, statistics and a page index.
 """
 
 from collections.abc import Sequence

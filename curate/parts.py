@@ -1,8 +1,8 @@
 """Parts as tasks see them: reading some columns of the living rows, whatever file each column lies in.
 
-A column lies in one of three places: the base sidecar of the part (``id``, ``key``, ``source``, ``text_bytes``, declared
-columns), the document itself (``text``, ``extra``: in the input file, or rewritten in the store), or a step's sidecar,
-whose fragments each carry a ``row`` column. Whoever reads gets rows in part order.
+A column lies in one of three places: the base sidecar of the part (``id``, ``key``, ``source``, ``text_bytes``,
+declared columns), the document itself (``text``, ``extra``: in the input file, or rewritten in the store), or a
+step's sidecar, whose fragments each carry a ``row`` column. Whoever reads gets rows in part order.
 """
 
 from collections.abc import Mapping, Sequence
@@ -42,8 +42,8 @@ class Part:
 class View:
     """One part of a frame: where its columns lie, and which rows live.
 
-    ``columns`` maps a name to ``"base"``, ``"document"`` or the directory of a step; ``dropped`` is the file of rows that
-    were dropped so far, or None.
+    ``columns`` maps a name to ``"base"``, ``"document"`` or the directory of a step; ``dropped`` is the file of rows
+    that were dropped so far, or None.
     """
 
     part: Part

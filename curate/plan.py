@@ -69,7 +69,7 @@ class Apply(Node):
 
 @dataclass(frozen=True, eq=False)
 class Keep(Node):
-    """Rules that drop rows; the first that fails gives the reason. ``guard`` is a frame that they are tried on first."""
+    """Rules that drop rows; the first that fails gives the reason. ``guard`` is a frame they are tried on first."""
 
     above: Node
     rules: tuple[Rule, ...]
@@ -337,6 +337,7 @@ class Known:
     columns: Mapping[str, ColumnType]
 
     def with_(self, more: Mapping[str, ColumnType]) -> "Known":
+        """These and more."""
         return Known({**self.columns, **more})
 
 
@@ -398,7 +399,7 @@ def _check_apply(node: Apply, columns: Known) -> Known:
             )
         if wanted is not score.keep and not getattr(config, "inverse", False):
             raise WrongDirection(
-                f"{stage.name} keeps {wanted.value} values of {name!r}, whose {score.keep.value} values are the good ones "
+                f"{stage.name} keeps {wanted.value} values of {name!r}, whose {score.keep.value} values are good "
                 f"({score.unit})",
                 where=node.where,
                 fix="leave the direction out, or say inverse=True for a negative control",

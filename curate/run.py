@@ -208,7 +208,7 @@ def run(
 
 
 def account(runner: Runner, folder: str) -> list[dict[str, str]]:
-    """Where the rows of every frame can be looked up: the frames that mixes are chosen from, and those nothing follows."""
+    """Where rows can be looked up: the frames that mixes are chosen from, and those that nothing follows."""
     chosen = {id(frame) for node in runner.plan.outputs if isinstance(node, Write) for frame, _ in node.mixes.values()}
     entries = []
     for node in runner.nodes:

@@ -145,7 +145,7 @@ class Rows(Protocol):
 
 @dataclass(frozen=True)
 class PerPart:
-    """An answer that a ``rounds`` stage leaves to the parts: ``fn(table, given)`` returns what it writes, row by row."""
+    """An answer that a ``rounds`` stage leaves to the parts: ``fn(table, given)`` gives what it writes, row by row."""
 
     fn: Callable[[pa.Table, Any], pa.Table]
     reads: tuple[str, ...]

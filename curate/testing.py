@@ -67,7 +67,7 @@ class MemoryRows:
 
 
 def run_rounds(stage: Stage, parts: Sequence[pa.Table], config: Any) -> tuple[pa.Table, MemoryRows]:
-    """Carry out a ``rounds`` stage in memory; the answer has ``address`` and what the stage writes, for the rows answered."""
+    """Carry out a ``rounds`` stage in memory; the answer has ``address`` and what it writes, for the rows answered."""
     rows = MemoryRows(parts)
     answer = stage(rows, config)
     if isinstance(answer, PerPart):

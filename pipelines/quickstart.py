@@ -6,10 +6,10 @@
 
 1. Read, count tokens, measure everything; keep by a light profile, which is tried on the target first.
 2. Drop exact copies, near copies, and documents that overlap with the target's held-out splits.
-3. Train a small model on a sample of the pool, finetune it on the target; score every document by the loss that this
-   saves (CoLoR-Filter, Brandfonbrener et al. 2024).
+3. Train a small model on a sample of the pool, finetune it on the target; score every document by the loss that
+   this saves (CoLoR-Filter, Brandfonbrener et al. 2024).
 4. Select the best rows under a token budget, and the random and matched draws that it must beat.
-5. Write the mix with its card; train small models on every arm; say how much closer the mix is to the target, with noise.
+5. Write the mix with its card; train small models on every arm; say how much closer the mix is, with noise.
 """
 
 import time

@@ -123,6 +123,7 @@ def test_help_imports_nothing_heavy():
     import subprocess
     import sys
 
-    code = "import sys, curate.cli; print([m for m in ('numpy', 'pyarrow', 'polars', 'dask', 'numba') if m in sys.modules])"
+    heavy = "('numpy', 'pyarrow', 'polars', 'dask', 'numba')"
+    code = f"import sys, curate.cli; print([m for m in {heavy} if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert out.stdout.strip() == "[]"
