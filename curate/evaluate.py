@@ -334,7 +334,7 @@ class Runner:
         task = Pass(self.store, (*steps, *extra), None if living == state.living else living)
         name = digest([state.who, who, [s.home if isinstance(s, Compute) else s.label for s in task.steps]])
         label = " + ".join(dict.fromkeys(s.label for s in task.steps))
-        reasons = "; ".join(f"{s.label}: {self.why(n, m)}" for s, n, m in zip(steps, chain, made, strict=True))
+        reasons = said({s.label: self.why(n, m) for s, n, m in zip(steps, chain, made, strict=True)})
         views = state.views()
         receipts = self.carry(
             task,
@@ -594,6 +594,13 @@ def labels(nodes: Sequence[Node]) -> dict[int, str]:
         seen[name] = seen.get(name, 0) + 1
         names[id(node)] = name if seen[name] == 1 else f"{name} #{seen[name]}"
     return names
+
+
+def said(reasons: Mapping[str, str]) -> str:
+    """Why the steps of a pass are computed, in a few words: the common reason, or one each."""
+    if len(set(reasons.values())) == 1:
+        return next(iter(reasons.values()))
+    return "; ".join(f"{label}: {why}" for label, why in reasons.items())
 
 
 def fold(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
