@@ -154,11 +154,7 @@ def _next_word(data: U8, i: int, end: int, fold: U32) -> tuple[int, int, np.uint
     value = np.uint64(0)
     start = -1
     while i < end:
-        if data[i] < 128:
-            point = np.int64(data[i])
-            after = i + 1
-        else:
-            point, after = next_character(data, i, end)
+        point, after = next_character(data, i, end)
         folded = fold[point] if point < FOLD_SIZE else np.uint32(0)
         if folded == 0:
             if start >= 0:
@@ -181,7 +177,7 @@ def _next_word(data: U8, i: int, end: int, fold: U32) -> tuple[int, int, np.uint
 
 
 @njit(cache=True, nogil=True)
-def _put(into: U8, at: int, point: int) -> int:
+def _put(into: U8, at: int, point: np.int64) -> int:
     """Write a code point as UTF-8; the byte after it."""
     if point < 0x80:
         into[at] = point
