@@ -66,10 +66,12 @@ class MemoryRows:
         self.reported.update(numbers)
 
 
-def run_rounds(stage: Stage, parts: Sequence[pa.Table], config: Any) -> tuple[pa.Table, MemoryRows]:
+def run_rounds(
+    stage: Stage, parts: Sequence[pa.Table], config: Any, buckets: int = 3
+) -> tuple[pa.Table, MemoryRows]:
     """Carry out a ``rounds`` stage in memory; the answer has ``address`` and what it writes, for the rows answered."""
-    rows = MemoryRows(parts)
-    answer = stage(rows, config)
+    rows = MemoryRows(parts, buckets)
+    answer = stage.on(rows, config)
     if isinstance(answer, PerPart):
         tables = []
         for t in rows.parts:
