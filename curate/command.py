@@ -19,6 +19,7 @@ from rich.table import Table
 
 from curate.errors import BadInput, BadPlan, CurateError
 from curate.evaluate import Runner
+from curate.exchange import WITHIN
 from curate.outputs import content
 from curate.plan import Apply, Conclude, Fit, Gather, Keep, Plan, Read, Write, above, check
 from curate.run import Outcome, check_versions
@@ -28,6 +29,7 @@ from curate.stage import Direction, Grain, Score
 from curate.store import Store
 
 console = Console()
+QUICK = 1.0              # seconds; a task within a step that was quicker gets no line of its own
 ARROWS = {Direction.HIGH: " ↑", Direction.LOW: " ↓"}
 
 
@@ -161,6 +163,8 @@ class Plain:
 
     def end(self, label: str, outcome: str) -> None:
         """Say what was done."""
+        if WITHIN in label and time.perf_counter() - getattr(self, "began", 0.0) < QUICK:
+            return
         speed = ""
         if hasattr(self, "began") and not outcome.startswith("0 computed") and outcome != "reused":
             seconds = time.perf_counter() - self.began
@@ -214,6 +218,8 @@ class Rich:
         found = self.tasks.pop(label, None)
         if found is not None:
             self.progress.remove_task(found[0])
+        if WITHIN in label and (found is None or time.perf_counter() - found[1] < QUICK):
+            return
         seconds = f" in {time.perf_counter() - found[1]:.1f} s" if found else ""
         self.progress.console.print(f"[dim]{label}[/]  {outcome}{seconds}", highlight=False)
 

@@ -26,6 +26,7 @@ from curate.plan import (
     Apply,
     Fit,
     Gather,
+    Given,
     Keep,
     Known,
     Node,
@@ -128,7 +129,7 @@ class Runner:
     plan: Plan
     store: Store
     open_engine: Callable[[], Engine]
-    artifact: Callable[["Runner", Fit], tuple[str, str]]
+    artifact: Callable[["Runner", Fit | Given], tuple[str, str]]
     watch: Watch = field(default_factory=Silent)
     on_error: str = "quarantine"
     before: Mapping[str, Any] = field(default_factory=dict)
@@ -587,6 +588,8 @@ def labels(nodes: Sequence[Node]) -> dict[int, str]:
                 name = f"sample {node.label}"
             case Fit():
                 name = f"fit {node.fitter.name}"
+            case Given():
+                name = f"given {node.path.name}"
             case Write():
                 name = "write"
             case _:

@@ -26,6 +26,7 @@ from curate.stage import PerPart
 from curate.store import Store
 
 BUCKET_BYTES = 64 << 20
+WITHIN = " · "          # between a step's label and that of a task within it
 MOST = 1000  # map files, and buckets, of one exchange
 
 
@@ -252,7 +253,7 @@ class StoredRows:
         receipts = self.carry(
             Map(self.store, home, fn, tuple(reads), given),
             groups(self.views),
-            label=f"{self.label} {label}",
+            label=f"{self.label}{WITHIN}{label}",
             receipts=f"{home}/receipts",
         )
         tables: list[pa.Table] = []
@@ -318,19 +319,19 @@ class StoredRows:
             put_buckets(self.store, f"{home}/alongside", alongside, ordinals)
             beside = {k: tuple(v) for k, v in index_of(self.store, [f"{home}/alongside"]).items()}
         task = Emit(self.store, home, emit, tuple(reads), by, self._buckets(reads, alongside), given, beside)
-        mapped = self.carry(task, groups(self.views), label=f"{self.label} {label}", receipts=f"{home}/receipts")
+        mapped = self.carry(task, groups(self.views), label=f"{self.label}{WITHIN}{label}", receipts=f"{home}/receipts")
         found = index_of(self.store, [r["path"] for r in mapped if r["path"]])
         items = [(f"{bucket:05d}", (bucket, tuple(ranges))) for bucket, ranges in found.items()]
         collected = self.carry(
             Collect(self.store, home, collect, by, given, homing),
             items,
-            label=f"{self.label} {label} collect",
+            label=f"{self.label}{WITHIN}{label} collect",
             receipts=f"{home}/receipts-collect",
         )
         sent, read = sum(r["rows"] for r in mapped), sum(r["records"] for r in collected)
         if sent != read:
             raise RowsLost(
-                f"{self.label} {label}: {sent} records sent, {read} read",
+                f"{self.label}{WITHIN}{label}: {sent} records sent, {read} read",
                 where=self.store.url,
                 fix="files of the store were removed; use a new one",
             )

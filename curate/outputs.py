@@ -13,14 +13,14 @@ import pyarrow.compute as pc
 from curate.columns import STANDARD
 from curate.errors import RowsLost
 from curate.evaluate import Runner
-from curate.exchange import StoredRows, groups, index_of
-from curate.hashing import digest, merge
+from curate.exchange import WITHIN, StoredRows, groups, index_of
+from curate.hashing import digest, files_hash, merge
 from curate.identity import code_version, plain, stable_name
 from curate.learn import STANDARD_SAMPLE, Learn, Texts, Work, in_order, without_timing
 from curate.mixes import Scatter, Shard, cut_shards, weigh
 from curate.order import Cut, sample_cut
 from curate.parts import BASE
-from curate.plan import Conclude, Fit, Gather, Write
+from curate.plan import Conclude, Fit, Gather, Given, Write
 from curate.stage import Score
 
 
@@ -71,10 +71,18 @@ def gather(runner: Runner, node: Gather, reads: Iterable[str]) -> str:
     return path
 
 
-def content(runner: Runner, node: Fit) -> tuple[str, str]:
+def content(runner: Runner, node: Fit | Given) -> tuple[str, str]:
     """An artifact's content hash and the directory of its files."""
     if id(node) in runner.contents:
         return runner.contents[id(node)]
+    if isinstance(node, Given):
+        found = files_hash(node.path)
+        home = f"artifacts/given-{found}"
+        for path in sorted(p for p in node.path.rglob("*") if p.is_file()):
+            runner.store.publish(f"{home}/{path.relative_to(node.path).as_posix()}", path.read_bytes())
+        runner.note(node, {"kind": "given", "path": str(node.path), "values": found})
+        runner.contents[id(node)] = found, home
+        return found, home
     bases = {name: content(runner, base) for name, base in node.bases.items()}
     sample = gather(runner, node.sample, node.fitter.reads)
     label = runner.labels[id(node)]
@@ -99,7 +107,7 @@ def conclude(runner: Runner, node: Conclude) -> dict[str, Any]:
     """Carry out an experiment."""
     inputs, contents = {}, {}
     for name, value in node.inputs.items():
-        if isinstance(value, Fit):
+        if isinstance(value, Fit | Given):
             contents[name], inputs[name] = content(runner, value)
         else:
             inputs[name] = gather(runner, value, node.experiment.reads)
@@ -165,15 +173,14 @@ def write(runner: Runner, node: Write, name: str) -> dict[str, Any]:
         sent = runner.carry(
             scatter,
             groups(views),
-            label=f"{label} scatter",
+            label=f"{label}{WITHIN}scatter",
             receipts=f"{home}/scatter-receipts",
             why=runner.why(node, made_of),
         )
         found = index_of(runner.store, [r["path"] for r in sent])
         items = [(f"{shard:05d}", (shard, tuple(found[shard]))) for shard in found]
-        shards = runner.carry(
-            Shard(runner.store, home, columns, len(starts)), items, label=f"{label} shards", receipts=f"{home}/receipts"
-        )
+        publish = Shard(runner.store, home, columns, len(starts))
+        shards = runner.carry(publish, items, label=f"{label}{WITHIN}shards", receipts=f"{home}/receipts")
         written = sum(s["rows"] for s in shards)
         if written != count:
             raise RowsLost(

@@ -26,7 +26,7 @@ from curate import __file__ as package_file
 from curate.artifact import Experiment, Fitter
 from curate.columns import PARENT, STANDARD, TEXT
 from curate.dataset import Source
-from curate.errors import BadPlan, MissingColumn, MissingExtra, UnknownSetting, WrongDirection
+from curate.errors import BadInput, BadPlan, MissingColumn, MissingExtra, UnknownSetting, WrongDirection
 from curate.stage import ColumnType, Direction, Grain, Needs, Rule, Score, Stage, arrow_type
 
 OURS = Path(package_file).parent
@@ -64,7 +64,7 @@ class Apply(Node):
     above: Node
     stage: Stage
     config: Any
-    artifacts: Mapping[str, "Fit"] = field(default_factory=dict)
+    artifacts: Mapping[str, "Fit | Given"] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +94,14 @@ class Fit(Node):
     fitter: Fitter
     config: Any
     sample: Gather
-    bases: Mapping[str, "Fit"]
+    bases: Mapping[str, "Fit | Given"]
+
+
+@dataclass(frozen=True, eq=False)
+class Given(Node):
+    """An artifact that exists already: a directory of files, such as a published tokenizer."""
+
+    path: Path
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +121,7 @@ class Conclude(Node):
 
     experiment: Experiment
     config: Any
-    inputs: Mapping[str, Gather | Fit]
+    inputs: Mapping[str, Gather | Fit | Given]
 
 
 @dataclass(frozen=True)
@@ -123,7 +130,7 @@ class Frame:
 
     node: Node
 
-    def then(self, stage: Stage, config: Any = None, **artifacts: Fit) -> "Frame":
+    def then(self, stage: Stage, config: Any = None, **artifacts: Fit | Given) -> "Frame":
         """Add the columns of a stage (or replace rows, for MANY). Settings default to the stage's own."""
         where = here()
         config = _settings(stage.name, stage.config_type, config, where)
@@ -212,12 +219,17 @@ def read(source: Source) -> Frame:
     return Frame(Read(here(), source))
 
 
-def fit(fitter: Fitter, config: Any, sample: Frame | Gather, **bases: Fit) -> Fit:
+def fit(fitter: Fitter, config: Any, sample: Frame | Gather, **bases: Fit | Given) -> Fit:
     """Learn an artifact from a sample (a frame stands for all its rows)."""
     where = here()
     if isinstance(sample, Frame):
         sample = Gather(where, sample.node, f"all:{fitter.name}", None, None)
     return Fit(where, fitter, _settings(fitter.name, fitter.config_type, config, where), sample, dict(bases))
+
+
+def given(path: Path | str) -> Given:
+    """An artifact that exists already: a directory of files, identified by their content."""
+    return Given(here(), Path(path).absolute())
 
 
 def write(
@@ -250,7 +262,7 @@ def write(
     )
 
 
-def conclude(experiment: Experiment, config: Any, inputs: Mapping[str, Gather | Fit | Frame]) -> Conclude:
+def conclude(experiment: Experiment, config: Any, inputs: Mapping[str, Gather | Fit | Given | Frame]) -> Conclude:
     """Carry out an experiment over samples and artifacts."""
     where = here()
     ready = {
@@ -367,6 +379,11 @@ def check(plan: Plan) -> dict[int, Known]:
                     )
                 if node.cost:
                     _need("sample()", {node.cost: pa.int64()}, known[id(node.above)], node.where)
+            case Given():
+                if not node.path.is_dir():
+                    raise BadInput(
+                        f"there is no directory {node.path}", where=node.where, fix="give the directory of the files"
+                    )
             case Fit():
                 check_extras(node.fitter.needs, node.fitter.name, node.where)
                 _need(node.fitter.name, node.fitter.reads, known[id(node.sample.above)], node.where)

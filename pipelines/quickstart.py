@@ -21,7 +21,7 @@ from curate import contamination, exact, minhash, quality, select, sources, toke
 from curate.columns import TEXT
 from curate.dataset import Source
 from curate.plan import Frame, Mix, Plan, conclude, fit, plan, read, write
-from curate.trial import Trial, sample_bytes, trial
+from curate.trial import Trial, experiment, sample_bytes
 from scorers import lm, loss_ratio
 
 
@@ -159,5 +159,5 @@ def pipeline(config: Quickstart) -> Plan:
         f"arm:{name}": mix.sample(bytes=sample_bytes(config.trial), label=f"arm {name}") for name, mix in mixes.items()
     }
     targets = {"target:train": train, "target:validation": validation, "target:test": test}
-    verdict = conclude(trial, config.trial, {**arms, **targets, "tokenizer": bpe})
+    verdict = conclude(experiment, config.trial, {**arms, **targets, "tokenizer": bpe})
     return plan(write({"color": mixes["color"]}, columns=["tokens", "color", "near_cluster_size"]), verdict)

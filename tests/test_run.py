@@ -6,8 +6,8 @@ import pytest
 from toys import Count, Lists, letters, longest, most_frequent_first, rank, same_size, share, words
 
 from curate.engines.local import Local
-from curate.errors import BadData, GuardFailed, MissingColumn
-from curate.plan import Mix, check, fit, plan, read, write
+from curate.errors import BadData, BadInput, GuardFailed, MissingColumn
+from curate.plan import Mix, check, fit, given, plan, read, write
 from curate.run import run
 from curate.store import Store
 
@@ -110,3 +110,14 @@ def test_a_column_measured_before_the_text_changed_is_unknown():
     docs = read(Lists(FILES)).then(letters).then(words).keep(pl.col("letters") > 0, because="stale")
     with pytest.raises(MissingColumn, match="letters"):
         check(plan(write({"m": Mix(docs.then(most_frequent_first), "copies")})))
+
+
+def test_an_artifact_may_be_given(tmp_path):
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "length.txt").write_text("10")
+    docs = read(Lists(FILES)).then(share, Count(), against=given(tmp_path / "made")).then(most_frequent_first)
+    outcome = carry_out(tmp_path / "store", plan(write({"most": Mix(docs, "copies")}, columns=["share"])))
+    shares = {r["text"]: r["share"] for r in mix(tmp_path / "store", outcome).to_pylist()}
+    assert shares["avocado"] == pytest.approx(0.7)
+    with pytest.raises(BadInput, match="no directory"):
+        check(plan(write({"m": Mix(read(Lists(FILES)).then(share, against=given("/nowhere")), "x")})))
