@@ -8,6 +8,7 @@ Errors of the user are printed in three lines, without a traceback: exit code 2 
 """
 
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated
 
@@ -107,6 +108,8 @@ def main() -> None:
         from rich.text import Text
 
         console = Console(stderr=True, soft_wrap=True)
+        if error.__cause__ is not None and error.exit_code == 1:
+            traceback.print_exception(error.__cause__)
         console.print(Text(error.what, style="bold red"))
         console.print(Text(f"  where  {error.where}"))
         console.print(Text(f"  fix    {error.fix}", style="green"))

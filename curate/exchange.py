@@ -49,7 +49,7 @@ def put_buckets(store: Store, path: str, table: pa.Table, buckets: np.ndarray) -
     table = table.take(pa.array(order)).combine_chunks()
     found, starts = np.unique(buckets[order], return_index=True)
     sink, index = io.BytesIO(), []
-    for bucket, start, end in zip(found, starts, [*starts[1:], len(order)], strict=True):
+    for bucket, start, end in zip(found, starts, np.append(starts, len(order))[1:], strict=True):
         at = sink.tell()
         piece = table.slice(int(start), int(end - start))
         with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
