@@ -54,8 +54,8 @@ SPLITS = {"train": 60, "validation": 15, "test": 25}    # per cent of the module
 HALF = re.compile("[\ud800-\udfff]")
 BATCH = 1000                                            # documents of a package made into a table at a time
 OWN = "curate"                                          # the running project is no document of its own corpus
-CHECKSUMS = ("sha256", "blob_id", "ETag", "etag", "md5Hash", "crc32c")
-TIMES = ("mtime", "LastModified", "last_modified", "updated", "created")
+CHECKSUMS = ("sha256", "blob_id", "xet_hash", "ETag", "etag", "Content-MD5", "Digest", "md5Hash", "crc32c")
+TIMES = ("mtime", "LastModified", "Last-Modified", "last_modified", "updated", "created")
 
 
 def parquet(
@@ -226,11 +226,20 @@ def _storage_errors() -> tuple[type[Exception], ...]:
 
 
 def _file(fs: Any, info: Mapping[str, Any]) -> File:
-    """A listed file; the token is the first of a store's checksums and times that it tells, or empty."""
-    token = next((f"{name}={info[name]}" for name in (*CHECKSUMS, *TIMES) if info.get(name)), "")
+    """A listed file; its token is the first of a store's checksums and times that is told, else a hash of the bytes."""
     path, size = str(info["name"]), info.get("size")
+    token = next((f"{name}={info[name]}" for name in (*CHECKSUMS, *TIMES) if info.get(name)), None)
     whole = path if isinstance(fs, LocalFileSystem) else fs.unstrip_protocol(path)
-    return File(whole, -1 if size is None else int(size), token)
+    return File(whole, -1 if size is None else int(size), token or _hashed(fs, path))
+
+
+def _hashed(fs: Any, path: str) -> str:
+    """A token for a web server that tells neither a checksum nor a time: it is read once to be listed."""
+    hashed = xxhash.xxh3_128()
+    with fs.open(path, "rb") as handle:
+        while block := handle.read(1 << 20):
+            hashed.update(block)
+    return f"xxh3={hashed.hexdigest()}"
 
 
 def environment(

@@ -746,6 +746,16 @@ def test_a_token_changes_with_the_file() -> None:
     assert column(read(sources.jsonl("memory://token/*")), "text") == ["b"]
 
 
+def test_where_a_store_tells_nothing_the_bytes_are_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "TIMES", ())
+    fs = fsspec.filesystem("memory")
+    tokens = []
+    for content in (b"a", b"b", b"a"):
+        fs.pipe("/told/a.jsonl", content)
+        tokens.append(only(sources.jsonl("memory://told/*")).token)
+    assert tokens[0] == tokens[2] != tokens[1]
+
+
 def test_an_error_that_may_pass_is_raised(tmp_path: Path) -> None:
     """Never written down as bad data, or a lost connection would lose documents."""
     for source in (sources.parquet("gone.parquet"), sources.jsonl("gone.jsonl")):

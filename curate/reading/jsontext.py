@@ -13,8 +13,8 @@ read from Parquet and the same row read from JSON Lines agree. What JSON cannot 
 
 At the top level a null is left out, and a row with nothing left is null; inside lists and objects nulls stay.
 
-Cost: about 1 GB/s for plain text and integers, which never become Python objects; text that needs escapes, floats and
-bytes go through Python, row by row.
+Cost: 290 MB of JSON a second and core for short plain texts, which never become Python objects; text that needs escapes
+(120 MB/s), floats (60 MB/s) and bytes go through Python, row by row.
 """
 
 import base64

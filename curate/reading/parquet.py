@@ -4,15 +4,16 @@
    as can be, and these as even as can be, so that two workers share a file of 72 MB as 36 and 36, not as 64 and 8.
 2. Groups are decoded in batches; each batch becomes rows, a column at a time, by rules that see a row alone: so
    rereading some columns of some groups gives exactly what reading gave.
-3. A row group of more than GIANT times ``part_bytes``, counted as it is decoded (a footer does not tell what
-   dictionaries hide), is handed over in pieces without ``groups``, to be rewritten: workers can then share it, and none
-   must hold it.
+3. A row group of more than GIANT times ``part_bytes``, by the footer or, as dictionaries hide from a footer how long
+   texts are, as it is decoded, is handed over in pieces without ``groups``, to be rewritten: workers can then share it,
+   and none must hold it.
 4. A group that cannot be decoded is lost whole, with the rows that the footer promises; of a giant one, the rest is.
    Page checksums are looked at where they were written.
 
 Arrow does not look whether text is UTF-8 when it reads; here it is looked at, in all columns.
 """
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import chain
@@ -45,6 +46,7 @@ from curate.reading.rows import (
 
 GIANT = 4                   # a row group of more than this many part_bytes is rewritten
 BATCH_ROWS = 8192           # rows decoded at a time, at most
+BUFFER = 8_000_000          # bytes of a column read at a time
 
 
 def read(wanted: Wanted, file: File) -> Iterator[Piece]:
@@ -86,7 +88,10 @@ def _open(wanted: Wanted, file: File) -> Iterator["_Opened"]:
     with ExitStack() as stack:
         where = path if isinstance(fs, LocalFileSystem) else stack.enter_context(fs.open(path, "rb"))
         with decoding():
-            opened = stack.enter_context(pq.ParquetFile(where, page_checksum_verification=True))
+            # With a buffer Arrow decodes a column as it is read; else it would first hold the whole row group.
+            opened = stack.enter_context(
+                pq.ParquetFile(where, pre_buffer=False, buffer_size=BUFFER, page_checksum_verification=True)
+            )
             schema = opened.schema_arrow
         if len(set(schema.names)) < len(schema.names):
             raise Broken("two columns have one name")
@@ -100,21 +105,21 @@ def _pieces(opened: "_Opened") -> Iterator[Piece]:
         held = _Held(opened.wanted)
         for group in run:
             batches = opened.batches(group, opened.wanted.schema.names)
-            taken: list[Rows] = []
+            giant = opened.weights[group] > GIANT * limit
+            taken: deque[Rows] = deque()
             weight = 0
             try:
-                for rows in batches:
+                while not giant and (rows := next(batches, None)) is not None:
                     taken.append(rows)
                     weight += max(int(lengths(rows.table["text"]).sum()), rows.table.nbytes // OTHERS)
-                    if weight > GIANT * limit:
-                        break
+                    giant = weight > GIANT * limit
             except Broken as why:
                 held.bad.append(opened.lost(group, opened.sizes[group], why))
                 continue
-            if weight > GIANT * limit:
+            if giant:
                 yield from held.pieces()
                 held = _Held(opened.wanted)
-                yield from _giant(opened, group, chain(taken, batches))
+                yield from _giant(opened, group, chain(_emptied(taken), batches))
                 continue
             if held.weight + weight > limit:  # only where the footer told less
                 yield from held.pieces()
@@ -123,6 +128,12 @@ def _pieces(opened: "_Opened") -> Iterator[Piece]:
             held.groups.append(group)
             held.weight += weight
         yield from held.pieces()
+
+
+def _emptied(taken: deque[Rows]) -> Iterator[Rows]:
+    """What was taken, let go as it is handed on."""
+    while taken:
+        yield taken.popleft()
 
 
 def _giant(opened: "_Opened", group: int, batches: Iterable[Rows]) -> Iterator[Piece]:
@@ -225,7 +236,7 @@ def _layout(wanted: Wanted, schema: pa.Schema, file: File) -> _Layout:
             raise wrong(f"there is no column {name!r}", "declare one of its columns")
         try:
             pc.cast(pa.array([], schema.field(name).type), kind)
-        except pa.ArrowNotImplementedError as error:
+        except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
             raise wrong(f"column {name!r} is {schema.field(name).type}, which does not cast to {kind}",
                         "declare another type") from error
     used = {id_, text, source, *wanted.columns}

@@ -152,11 +152,9 @@ def cast_values(array: pa.Array, kind: pa.DataType) -> tuple[pa.Array, list[int]
     """
     try:
         return pc.cast(array, kind), []
-    except pa.ArrowNotImplementedError:
-        raise
     except pa.ArrowInvalid:
-        if len(array) == 1:
-            return pa.nulls(1, kind), [0]
+        if len(array) <= 1:
+            return pa.nulls(len(array), kind), list(range(len(array)))
     half = len(array) // 2
     left, bad_left = cast_values(array.slice(0, half), kind)
     right, bad_right = cast_values(array.slice(half), kind)
