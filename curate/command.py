@@ -255,7 +255,7 @@ def funnel(manifest: dict[str, Any], mix: str) -> Table:
                 reasons or "nothing",
             )
     chosen = steps[entry["selection"]]["report"] if entry["selection"] else {}
-    tokens = f"{chosen['selected_cost']:,}" if "selected_cost" in chosen else ""
+    tokens = f"{chosen['cost']:,}" if chosen.get("unit") == "tokens" else ""
     table.add_row(
         f"[bold]mix {mix}[/]", f"[bold]{entry['rows']:,}[/]", f"[bold]{megabytes(entry['text_bytes'])}[/]", tokens, ""
     )
