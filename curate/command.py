@@ -7,6 +7,7 @@ import importlib
 import importlib.metadata
 import inspect
 import json
+import logging
 import sys
 import time
 from collections.abc import Callable
@@ -29,7 +30,7 @@ from curate.stage import Direction, Grain, Score
 from curate.store import Store
 
 console = Console()
-QUICK = 1.0              # seconds; a task within a step that was quicker gets no line of its own
+QUICK = 1.0  # seconds; a task within a step that was quicker gets no line of its own
 ARROWS = {Direction.HIGH: " ↑", Direction.LOW: " ↓"}
 
 
@@ -98,6 +99,9 @@ def run(
     store = Store(out if "://" in out else str(Path(out).absolute()))
     store.check_writable()
     name, settings, plan = load_pipeline(file, sets, config, store)
+    said = logging.getLogger("curate")
+    said.setLevel(logging.INFO)
+    said.addHandler(Said())
     with watching() as watch:
         outcome = carry_out(
             plan,
@@ -137,6 +141,14 @@ def finish(store: Store, folder: str, manifest: dict[str, Any]) -> None:
     for mix in manifest["mixes"]:
         store.publish(f"{folder}/mixes/{mix}/README.md", card.card(manifest, mix, store).encode())
     store.publish(f"{folder}/report.html", report.page(store, folder, manifest).encode())
+
+
+class Said(logging.Handler):
+    """What modules have to say while they work, such as the effect that a trial can detect."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print it."""
+        console.print(record.getMessage(), highlight=False, markup=False, soft_wrap=True)
 
 
 def watching() -> "Plain | Rich":
@@ -291,6 +303,7 @@ def show(outcome: Outcome, store: Store) -> None:
 def show_plan(file: Path, sets: list[str], config: Path | None, out: str, same_code: bool) -> None:
     """``curate plan``: the checked plan and its passes."""
     from curate.engines.local import Local
+    from curate.minhash import collision, half_point, near_duplicates
 
     store = Store(out if "://" in out else str(Path(out).absolute()))
     store.check_writable()
@@ -310,10 +323,7 @@ def show_plan(file: Path, sets: list[str], config: Path | None, out: str, same_c
             case Apply():
                 kind = node.stage.grain.name + (" + exchange" if node.stage.grain is not Grain.EACH else "")
                 written = node.stage.writes(node.config)
-                shown = [
-                    f"{n}{ARROWS[c.keep] if isinstance(c, Score) else ''}"
-                    for n, c in list(written.items())[:6]
-                ]
+                shown = [f"{n}{ARROWS[c.keep] if isinstance(c, Score) else ''}" for n, c in list(written.items())[:6]]
                 writes = ", ".join(shown) + (f" … {len(written)} columns" if len(written) > 6 else "")
             case Keep():
                 kind, writes = "keep", "; ".join(dict.fromkeys(r.because for r in node.rules))
@@ -328,10 +338,8 @@ def show_plan(file: Path, sets: list[str], config: Path | None, out: str, same_c
         table.add_row(runner.labels[id(node)], kind, writes, node.where)
     console.print(table)
     for node in runner.nodes:
-        settings = getattr(node, "config", None)
-        if hasattr(settings, "bands") and hasattr(settings, "rows") and isinstance(node, Apply) and node.stage.rounds:
-            from curate.minhash import collision, half_point
-
+        if isinstance(node, Apply) and node.stage is near_duplicates:
+            settings = node.config
             points = ", ".join(
                 f"{s:.2f}: {collision(s, settings.bands, settings.rows):.1%}" for s in (0.6, 0.7, 0.8, 0.9)
             )

@@ -62,10 +62,17 @@ class Piece:
 
 
 class Source(Protocol):
-    """Where documents come from: a frozen, picklable value. ``name`` is for people."""
+    """Where documents come from: a frozen, picklable value."""
 
-    name: str
-    columns: Mapping[str, pa.DataType]
+    @property
+    def name(self) -> str:
+        """What it is, for people."""
+        ...
+
+    @property
+    def columns(self) -> Mapping[str, pa.DataType]:
+        """The declared columns, beside the standard ones."""
+        ...
 
     def listing(self) -> list[File]:
         """The files, in any order. Raises BadInput where there is none."""

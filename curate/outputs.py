@@ -20,7 +20,7 @@ from curate.learn import STANDARD_SAMPLE, Learn, Texts, Work, in_order, without_
 from curate.mixes import Scatter, Shard, cut_shards, weigh
 from curate.order import Cut, sample_cut
 from curate.parts import BASE
-from curate.plan import Conclude, Fit, Gather, Given, Write
+from curate.plan import Conclude, Fit, Gather, Given, Write, read_above
 from curate.stage import Score
 
 
@@ -28,7 +28,7 @@ def gather(runner: Runner, node: Gather, reads: Iterable[str]) -> str:
     """The path of a sample's Parquet file."""
     state = runner.state(node.above)
     label = runner.labels[id(node)]
-    columns = tuple(dict.fromkeys([*STANDARD_SAMPLE, *reads]))
+    columns = tuple(dict.fromkeys([*STANDARD_SAMPLE, *read_above(node.above).source.columns, *reads]))
     made_of = {
         "living": state.who,
         "parts": merge([p.name for p in state.parts]),

@@ -12,6 +12,7 @@
 5. Write the mix with its card; train small models on every arm; say how much closer the mix is, with noise.
 """
 
+import math
 import time
 from dataclasses import dataclass, replace
 
@@ -24,6 +25,8 @@ from curate.plan import Frame, Mix, Plan, conclude, fit, plan, read, write
 from curate.trial import Trial, experiment, sample_bytes
 from scorers import lm, loss_ratio
 
+REFERENCE = 30_000       # tokens a second at which the whole environment is done in about three minutes on two cores
+
 
 @dataclass(frozen=True, kw_only=True)
 class Quickstart:
@@ -33,8 +36,9 @@ class Quickstart:
         source: documents to choose from: ``environment``, or files (a path, glob or URL).
         target: what the model should be good at: a package of the environment, or files with a column ``split``.
         target_domain: in files with a column ``domain``, the one to target.
+        target_groups: whether those files have a column ``group``, whose rows are one item for the trial's noise.
         without: sources of the pool to leave out.
-        pool_bytes: bytes of text to use at most; found by calibration for the environment, everything otherwise.
+        package_bytes: of the environment, bytes of text a package at most; found by calibration.
         budget: share of the pool's tokens to select.
         profile: quality rules by which documents are kept (``quality.profile``).
         words: what the quality measures take for a word.
@@ -51,8 +55,9 @@ class Quickstart:
     source: str = "environment"
     target: str = "huggingface_hub"
     target_domain: str | None = None
+    target_groups: bool = False
     without: tuple[str, ...] = ()
-    pool_bytes: int | None = None
+    package_bytes: int | None = None
     budget: float = 0.1
     profile: str = "light"
     words: str = "whitespace"
@@ -69,35 +74,39 @@ class Quickstart:
 def calibrate(config: Quickstart) -> Quickstart:
     """Cut the environment to what this machine does in a few minutes; arms and seeds are never cut.
 
-    Ten seconds of scoring-like work (a matrix product) tell the speed; the pool is rounded so that machines of one kind
-    agree. Files are used whole.
+    Ten seconds of training on random tokens tell the speed, for small models take most of the time; files are used
+    whole. The cut is a power of two times 0.5 MB a package, so that machines of one kind agree.
     """
-    if config.source != "environment" or config.pool_bytes is not None:
+    if config.source != "environment" or config.package_bytes is not None:
         return config
     import numpy as np
 
-    a = np.ones((512, 512), dtype=np.float32)
-    began, products = time.perf_counter(), 0
-    while time.perf_counter() - began < 2.0:
-        a @ a
-        products += 1
-    speed = products / (time.perf_counter() - began)
-    return replace(config, pool_bytes=int(min(32, max(8, round(speed / 40)))) * 1_000_000)
+    from curate.train import loop, model
+
+    shape = model.Config(vocab=config.tokenizer.vocabulary, width=48, layers=2, heads=2, hidden=128, context=64)
+    ids = np.random.default_rng(0).integers(1, shape.vocab, 100_000).astype(np.uint16)
+    began, tokens_seen = time.perf_counter(), 0
+    while time.perf_counter() - began < 10:
+        loop.train(shape, loop.Training(tokens=20_000, batch=16), ids)
+        tokens_seen += 20_000
+    halvings = max(0, round(math.log2(REFERENCE * (time.perf_counter() - began) / tokens_seen)))
+    return replace(config, package_bytes=max(500_000, 8_000_000 >> halvings))
 
 
 def pool_of(config: Quickstart) -> Source:
     """Where documents come from."""
     if config.source == "environment":
-        return sources.environment(exclude=(config.target,), max_bytes=config.pool_bytes)
+        return sources.environment(exclude=(config.target,), package_bytes=config.package_bytes)
     return sources.any_file(config.source)
 
 
 def target_of(config: Quickstart, split: str) -> Frame:
     """One split of the target's documents."""
     if "." not in config.target and "/" not in config.target:
-        return read(sources.environment(only=(config.target,), split=split))
-    declared = {"split": TEXT} | ({"domain": TEXT} if config.target_domain else {})
-    docs = read(sources.any_file(config.target, columns=declared)).keep(pl.col("split") == split, because="other_split")
+        return read(sources.environment(only=(config.target,), split=split, package_bytes=None))
+    names = ["split", *(["domain"] if config.target_domain else []), *(["group"] if config.target_groups else [])]
+    docs = read(sources.any_file(config.target, columns=dict.fromkeys(names, TEXT)))
+    docs = docs.keep(pl.col("split") == split, because="other_split")
     if config.target_domain:
         docs = docs.keep(pl.col("domain") == config.target_domain, because="other_domain")
     return docs
