@@ -105,7 +105,6 @@ REPEATED_GRAMS = 25      # six columns: characters of repeated 5- to 10-grams
 COUNTS = 31
 
 Counts = npt.NDArray[np.int64]
-Small = npt.NDArray[np.int32]
 
 WINDOW = 16              # bytes
 
