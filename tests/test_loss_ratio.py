@@ -52,7 +52,6 @@ def learned(tmp_path_factory):
     tokens.train_bpe(corpus, tokens.Bpe(vocabulary=320), out / "tokenizer")
     lm.train(corpus, SHAPE, out / "prior", tokenizer=out / "tokenizer")
     lm.finetune(texts(*sums(150, 4)), lm.Finetune(batch=4, lr=5e-4), out / "conditional", base=out / "prior")
-    assert metrics["last_loss"] < metrics["first_loss"]
     return out
 
 
