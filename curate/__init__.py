@@ -1,3 +1,29 @@
 """Decide which tokens a language model is trained on, and prove the decision."""
 
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
 __version__ = "0.1.0"
+
+
+def _kernel_cache() -> str:
+    """A directory for compiled kernels that is named by their sources.
+
+    numba looks only at the file that a kernel is defined in, so that a kernel would keep running what it once inlined
+    from another file; with the sources in the name, a change of any of them compiles all anew.
+    """
+    sources = sorted(Path(__file__).parent.rglob("*.py"))
+    kernels = [text for path in sources if b"njit" in (text := path.read_bytes())]
+    name = f"kernels-{hashlib.sha256(b''.join(kernels)).hexdigest()[:12]}"
+    for root in (Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"), Path(tempfile.gettempdir())):
+        try:
+            (root / "curate" / name).mkdir(parents=True, exist_ok=True)
+        except OSError:
+            continue
+        return str(root / "curate" / name)
+    return tempfile.mkdtemp(prefix="curate-kernels-")
+
+
+os.environ.setdefault("NUMBA_CACHE_DIR", _kernel_cache())

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -274,6 +275,23 @@ def funnel(manifest: dict[str, Any], mix: str) -> Table:
     return table
 
 
+def contrasts(verdict: dict[str, Any]) -> Table:
+    """Every comparison of a trial: bits per byte saved, with its interval and each seed's."""
+    table = Table(title="trial: bits per byte of the target saved, percent", title_justify="left")
+    for name in ("instrument", "comparison", "saved", "interval", "each seed", "could see"):
+        table.add_column(name, justify="right" if name in {"saved", "could see"} else "left")
+    for name, x in verdict["instruments"].items():
+        rows = [
+            (f"{mix} against {arm}", c, "95 %") for mix, against in x["against"].items() for arm, c in against.items()
+        ]
+        for what, c, level in [*rows, ("random' against random (A/A)", x["aa"], "99 %")]:
+            seeds = " ".join(f"{d:+.1f}" for d in c["deltas"])
+            interval = f"{c['low']:+.1f} to {c['high']:+.1f} ({level})"
+            seen = f"{c['detectable']:.1f}" if "detectable" in c else ""
+            table.add_row(name, what, f"{c['estimate']:+.1f}", interval, seeds, seen)
+    return table
+
+
 def megabytes(n: float) -> str:
     """Bytes for people."""
     for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
@@ -289,10 +307,10 @@ def show(outcome: Outcome, store: Store) -> None:
     for mix in outcome.manifest["mixes"]:
         console.print(funnel(outcome.manifest, mix))
     for verdict in outcome.manifest["trials"].values():
-        from curate.trial import lines
-
-        for line in lines(verdict):
-            console.print(line, highlight=False, soft_wrap=True)
+        console.print(contrasts(verdict))
+        console.print(verdict["sentence"], style="bold", highlight=False, soft_wrap=True)
+        said = len(verdict["caveats"]) + len(verdict["not_tested"])
+        console.print(f"{said} caveats and things that were not tested: see the report", style="dim", highlight=False)
     console.print(f"values  {outcome.manifest['values']}", highlight=False)
     console.print(f"report  {store.full(outcome.folder)}/report.html", highlight=False, soft_wrap=True)
 
@@ -386,11 +404,11 @@ def explain(document: str, name: str, out: str) -> None:
     if not found:
         raise BadInput(f"no row of {folder} has the id {document!r}", where=folder, fix="ids are matched exactly")
     for story in found:
-        table = Table(title=f"{document}  ({story.frame})", title_justify="left", show_header=False)
+        table = Table(title=escape(f"{document}  ({story.frame})"), title_justify="left", show_header=False)
         table.add_column("what", style="bold")
         table.add_column("value")
         for what, value in story.facts:
-            table.add_row(what, value)
+            table.add_row(escape(what), escape(value))
         console.print(table)
 
 

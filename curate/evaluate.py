@@ -42,6 +42,9 @@ from curate.stage import Grain, Needs, PerPart, Stage, arrow_type
 from curate.store import Store
 
 NOTHING = Needs()
+BATCH_ITEMS = 16  # small parts of a task, so that what it returns stays below 10 kB
+BATCH_BYTES = 4 << 20  # of text
+NARROW = 32  # a task on narrow columns weighs so much less than one on texts
 
 
 class Watch(Protocol):
@@ -106,10 +109,12 @@ class Recorded:
     store: Store
     receipts: str
 
-    def __call__(self, item: tuple[str, Any]) -> dict[str, Any]:
-        """Carry out the task on (name, item)."""
-        name, inner = item
-        return dict(self.store.put_json(f"{self.receipts}/{name}.json", self.task(inner)))
+    def __call__(self, batch: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+        """Carry out the task on some (name, item), one after the other."""
+        return {"receipts": [self._one(name, item) for name, item in batch]}
+
+    def _one(self, name: str, item: Any) -> dict[str, Any]:
+        return dict(self.store.put_json(f"{self.receipts}/{name}.json", self.task(item)))
 
 
 @dataclass
@@ -182,12 +187,14 @@ class Runner:
         if todo:
             self.watch.begin(label, len(todo), sum(weights[i] for i in todo))
             recorded = Recorded(task, self.store, receipts)
-            named = [(items[i][0], items[i]) for i in todo]
+            batches = list(batched(todo, weights))
+            named = [(items[b[0]][0], [items[i] for i in b]) for b in batches]
             try:
-                for at, receipt in self.engine.map(recorded, named, label=label, needs=needs):
-                    i = todo[at]
-                    found[i] = receipt
-                    self.watch.advance(label, 1, int(receipt.get("rows_in", receipt.get("rows", 0)) or 0), weights[i])
+                for at, done in self.engine.map(recorded, named, label=label, needs=needs):
+                    for i, receipt in zip(batches[at], done["receipts"], strict=True):
+                        found[i] = receipt
+                        rows = int(receipt.get("rows_in", receipt.get("rows", 0)) or 0)
+                        self.watch.advance(label, 1, rows, weights[i])
             except (CurateError, KeyboardInterrupt):
                 raise
             except Exception as error:
@@ -241,7 +248,11 @@ class Runner:
         items = [(p.removeprefix("inputs/").removesuffix(".json"), f) for p, f in zip(paths, files, strict=True)]
         label = self.labels[id(node)]
         records = self.carry(
-            Ingest(self.store, node.source), items, label=label, receipts="inputs", weights=[f.size for f in files]
+            Ingest(self.store, node.source),
+            items,
+            label=label,
+            receipts="inputs",
+            weights=[max(1, f.size) for f in files],
         )
         bad = sum(r["quarantined"] for r in records)
         uncounted = sum(r["uncounted"] for r in records)
@@ -355,7 +366,12 @@ class Runner:
             )
         for i, (step, made_of) in enumerate(zip(chain, made, strict=True)):
             entries = [r["steps"][i] | ({"computed": 0} if "stored" in r else {}) for r in receipts]
-            self.note(step, fold(entries) | {"kind": "keep" if isinstance(step, Keep) else "stage", "made_of": made_of})
+            entry = fold(entries, keep=isinstance(step, Keep)) | {"made_of": made_of}
+            if isinstance(step, Keep):
+                entry |= {"kind": "keep", "rules": [{"because": r.because, "keep": str(r.keep)} for r in step.rules]}
+            else:
+                entry |= {"kind": "stage"}
+            self.note(step, entry)
         return State(state.parts, living, who, alive, places, ids)
 
     def _compute(self, step: Apply, ids: Mapping[str, str]) -> tuple[Compute, dict[str, Any], dict[str, str]]:
@@ -388,7 +404,7 @@ class Runner:
             label=label,
             receipts=f"receipts/{who}",
         )
-        entry = fold([r["steps"][0] for r in receipts])
+        entry = fold([r["steps"][0] for r in receipts], keep=True)
         self.steps[label] = {"label": label, "where": step.where, "kind": "guard"} | entry
         dropped = sum(entry["dropped"].values())
         if dropped > step.guard_share * state.rows:
@@ -424,7 +440,12 @@ class Runner:
             rows = StoredRows(self.store, home, views, state.rows, self.carry, label)
             task = self._answer(node, rows, home, types)
             receipts = self.carry(
-                task, [(v.part.name, v) for v in views], label=label, receipts=f"{home}/receipts", why=why
+                task,
+                [(v.part.name, v) for v in views],
+                label=label,
+                receipts=f"{home}/receipts",
+                weights=[1 + v.part.text_bytes // NARROW for v in views],
+                why=why,
             )
             reported = self.store.put_json(done, rows.reported)
         if tuple(r["rows"] for r in receipts) != state.alive:
@@ -536,7 +557,13 @@ class Runner:
 
     def continued(self, node: Node) -> bool:
         """Whether a later frame of the same rows was evaluated."""
-        below = [n for n in self.below.get(id(node), []) if isinstance(n, Apply | Keep) and node is n.above]
+        below = [
+            n
+            for n in self.below.get(id(node), [])
+            if isinstance(n, Apply | Keep)
+            and node is n.above
+            and not (isinstance(n, Apply) and n.stage.grain is Grain.MANY)
+        ]
         return any(id(n) in self.states or self.continued(n) for n in below)
 
     def close(self) -> None:
@@ -599,6 +626,23 @@ def labels(nodes: Sequence[Node]) -> dict[int, str]:
     return names
 
 
+def batched(items: Sequence[int], weights: Sequence[int]) -> Iterable[list[int]]:
+    """Items in batches: several small parts are one task, and what has no weight is a task of its own.
+
+    Batches change nothing but the number of tasks, for every item has a receipt of its own.
+    """
+    batch: list[int] = []
+    held = 0
+    for i in items:
+        if batch and (len(batch) == BATCH_ITEMS or held + weights[i] > BATCH_BYTES or not weights[i]):
+            yield batch
+            batch, held = [], 0
+        batch.append(i)
+        held += weights[i] or BATCH_BYTES
+    if batch:
+        yield batch
+
+
 def said(reasons: Mapping[str, str]) -> str:
     """Why the steps of a pass are computed, in a few words: the common reason, or one each."""
     if len(set(reasons.values())) == 1:
@@ -606,13 +650,13 @@ def said(reasons: Mapping[str, str]) -> str:
     return "; ".join(f"{label}: {why}" for label, why in reasons.items())
 
 
-def fold(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The entries of one step for all parts as one: sums, and one hash of the values."""
+def fold(entries: Sequence[Mapping[str, Any]], *, keep: bool) -> dict[str, Any]:
+    """The entries of one stage or keep for all parts as one: sums, and for a stage one hash of the values."""
     out: dict[str, Any] = {
         "rows": sum(e["rows"] for e in entries),
         "timing": {"seconds": sum(e["timing"]["seconds"] for e in entries)},
     }
-    if entries and "dropped" in entries[0]:
+    if keep:
         out |= {"dropped": _sum(e["dropped"] for e in entries), "in": _sum(e["in"] for e in entries), "lost": {}}
         for entry in entries:
             for reason, weights in entry["lost"].items():

@@ -241,6 +241,7 @@ def account(runner: Runner, folder: str) -> list[dict[str, str]]:
                         "living": p.living,
                         "alive": n,
                         "groups": p.groups,
+                        "text": p.source.identity().get("text", "text"),
                     }
                     for p, n in zip(state.parts, state.alive, strict=True)
                 ],

@@ -866,7 +866,8 @@ def lines(verdict: Mapping[str, Any]) -> list[str]:
     out += ["", f"{head} {'copies':>8}  largest sources"]
     for name, x in verdict["composition"].items():
         if x["bytes"]:
-            top = ", ".join(f"{s} {100 * share:.0f} %" for s, share in list(x["sources"].items())[:3])
+            largest = sorted(x["sources"].items(), key=lambda kv: (-kv[1], kv[0]))[:3]
+            top = ", ".join(f"{s} {100 * share:.0f} %" for s, share in largest)
             out.append(
                 f"  {name:<24} {x['documents']:>9,} {x['bytes']:>11,} {x['length']['p50']:>14,.0f} "
                 f"{x['compression']:>12.2f} {100 * x['copies']:>6.1f} %  {top}"

@@ -14,6 +14,7 @@ Workers must have the same curate, pyarrow, polars and numba; the pipeline file 
 
 import importlib
 import os
+import sys
 import tomllib
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -149,7 +150,8 @@ def _can_meet(gpus: int, dask_scheduler: Any = None) -> bool:
 def versions() -> dict[str, str]:
     """Versions that must agree between this machine and the workers."""
     found = {name: importlib.import_module(name).__version__ for name in SAME[1:]}
-    return {"curate": curate.__version__, **found}
+    # Python, for what a letter or a digit is follows its Unicode tables.
+    return {"curate": curate.__version__, "python": "{}.{}".format(*sys.version_info), **found}
 
 
 def _open(cluster: str | None, workers: int | None, memory: str) -> Any:
