@@ -336,7 +336,7 @@ def show_plan(file: Path, sets: list[str], config: Path | None, out: str, same_c
         kind, writes = "", ""
         match node:
             case Read():
-                kind = f"read, {len(runner.listing(node))} files"
+                kind = f"read, {listed(runner, node)}"
                 writes = ", ".join(node.source.columns) or "id, text, source"
             case Apply():
                 kind = node.stage.grain.name + (" + exchange" if node.stage.grain is not Grain.EACH else "")
@@ -371,6 +371,16 @@ def show_plan(file: Path, sets: list[str], config: Path | None, out: str, same_c
         f"the plan is sound: {len(known)} frames, {len(above(last))} inputs to {runner.labels[id(last)]!r}",
         highlight=False,
     )
+
+
+def listed(runner: Runner, node: Read) -> str:
+    """How many files a source has; a remote one that cannot be reached from here is no error of the plan."""
+    try:
+        return f"{len(runner.listing(node)):,} files"
+    except BadInput as error:
+        if "://" not in node.source.name:
+            raise
+        return f"not listed: {error.what}"
 
 
 # ── after a run ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -22,7 +22,7 @@ from curate.parts import VALUES, Columns, View, living_rows
 from curate.stage import Rule, Stage, arrow_type
 from curate.store import Store
 
-DROPPED = pa.schema([(ROW, INT64), ("step", TEXT), ("because", TEXT)])
+DROPPED = pa.schema([(ROW, INT64), ("id", TEXT), ("step", TEXT), ("because", TEXT)])
 
 
 @dataclass(frozen=True)
@@ -205,6 +205,7 @@ def decide(
                 pa.table(
                     [
                         pa.array(rows[at], INT64),
+                        columns.get(["id"], rows[at])["id"].combine_chunks(),
                         pa.array([step.label] * len(at), TEXT),
                         pa.array([rule.because] * len(at), TEXT),
                     ],

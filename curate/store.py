@@ -33,6 +33,16 @@ from curate.errors import BadInput
 from curate.hashing import value_hash
 
 
+def _umask() -> int:
+    """The process's mask for new files; it can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+UMASK = _umask()
+
+
 @dataclass(frozen=True)
 class Published:
     """A file as published: bytes, a hash of the bytes, and for tables rows and a hash of the values."""
@@ -107,6 +117,7 @@ class Store:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
+            Path(temporary).chmod(0o666 & ~UMASK)        # mkstemp's files are for their owner alone
             try:
                 os.link(temporary, target)
             except FileExistsError:
