@@ -159,7 +159,8 @@ def pipeline(config: Quickstart) -> Plan:
     measured = raw.then(tokens.count, tokenizer=bpe).then(quality.measure, measuring(config))
     docs = clean(config, measured, train, test)
 
-    prior = fit(lm.train, config.prior, docs.sample(bytes=config.prior_bytes, label="prior"), tokenizer=bpe)
+    # The prior learns from the pool as it was read, so that a changed rule or threshold changes no score.
+    prior = fit(lm.train, config.prior, raw.sample(bytes=config.prior_bytes, label="prior"), tokenizer=bpe)
     conditional = fit(lm.finetune, config.conditional, train, base=prior)
     docs = docs.then(loss_ratio.color, config.color, prior=prior, conditional=conditional)
 
