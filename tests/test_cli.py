@@ -12,7 +12,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from curate import sources
 from curate.cli import main
+from curate.errors import BadInput
 
 WORDS = "river stone light morning window letter harbour winter engine copper garden thread market bridge".split()
 COPIED = "The same text again and again, as it is found on many pages of the web, word for word."
@@ -112,6 +114,17 @@ def test_settings_come_from_a_file_too(curate, first):
     Path("mine.toml").write_text('share = 0.5\nsource = "data/web.jsonl"\n', encoding="utf-8")
     code, out, _ = curate("plan", str(first), "--config", "mine.toml")
     assert code == 0 and "read data/web.jsonl" in out
+
+
+def test_a_remote_source_need_not_be_reached_by_a_plan(curate, first, monkeypatch):
+    def unreachable(self):
+        raise BadInput(f"{self.name} cannot be listed: no network", where=self.name, fix="connect")
+
+    monkeypatch.setattr(sources.Files, "listing", unreachable)
+    code, out, _ = curate("plan", str(first), "--set", "source=hf://datasets/owner/name/*.parquet")
+    assert code == 0 and "not listed" in out and "the plan is sound" in out
+    code, _, err = curate("run", str(first), "--set", "source=hf://datasets/owner/name/*.parquet")
+    assert code == 2 and "no network" in err
 
 
 def test_bad_data_stops_a_run_that_says_so(curate, first):
