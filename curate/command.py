@@ -441,11 +441,9 @@ def doctor() -> None:
         for package in packages_of(extra):
             version = _version(package)
             table.add_row(
-                package, version if version != "missing" else f"[red]missing[/]: pip install 'curate[{extra}]'", extra
+                package, version if version != "missing" else f"[red]missing[/]: pip install 'curate\\[{extra}]'", extra
             )
     table.add_row("cores", str(os.cpu_count()), "")
-    policy = os.environ.get("OMP_WAIT_POLICY")
-    table.add_row("OMP_WAIT_POLICY", policy or "not set", "passive keeps torch threads from spinning on shared cores")
     table.add_row("GPU", _devices(), "train, scorers")
     console.print(table)
 
