@@ -12,7 +12,8 @@ per token cannot be compared otherwise.
 Documents are read in the order of the sample, one behind the other with the separator before each, in windows that
 cross their borders. Null and empty texts are left out.
 
-Cost: 40,000 to 60,000 tokens a CPU-second with the defaults. Memory: the sample's ids, 2 or 4 bytes a token.
+Cost: 50,000 to 60,000 tokens a CPU-second with the defaults, 90,000 in bfloat16 where the CPU has it. Memory: the
+sample's ids, 2 or 4 bytes a token.
 Elsewhere: the trainer (curate/train), the scores (loss_ratio.py), tokenizers (curate/tokens.py).
 """
 
@@ -33,7 +34,9 @@ if TYPE_CHECKING:
     from curate.train.loop import Result, Training
 
 METRICS = "metrics.jsonl"
-NUMERICS = Numerics(device="cpu", dtype="float32", threads=1, batch="windows in an order drawn from the seed")
+NUMERICS = Numerics(
+    device="cpu", dtype="the setting precision", threads=1, batch="windows in an order drawn from the seed"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +55,7 @@ class LanguageModel:
         embedding_lr: how many times that for the embedding.
         weight_decay: of the matrices.
         seed: of weights and order.
+        precision: ``float32``, or ``bfloat16``, which is 1.5 times as fast on CPUs that have it and slow on others.
     """
 
     width: int = 48
@@ -65,6 +69,7 @@ class LanguageModel:
     embedding_lr: float = 4.0
     weight_decay: float = 0.1
     seed: int = 0
+    precision: str = "float32"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +83,7 @@ class Finetune:
         embedding_lr: how many times that for the embedding.
         weight_decay: of the matrices.
         seed: of the order.
+        precision: ``float32``, or ``bfloat16``, which is 1.5 times as fast on CPUs that have it and slow on others.
     """
 
     epochs: float = 1.0
@@ -86,6 +92,7 @@ class Finetune:
     embedding_lr: float = 4.0
     weight_decay: float = 0.1
     seed: int = 0
+    precision: str = "float32"
 
 
 @fitter(reads={"text": TEXT}, extras=("train",), numerics=NUMERICS, version="1")
@@ -102,7 +109,7 @@ def train(docs: pa.Table, config: LanguageModel, out: Path, tokenizer: Path) -> 
         numbers for the report: weights, tokens, epochs, first and last loss in nats a token, tokens a CPU-second.
 
     Raises:
-        BadPlan: a shape that is none, or a sample that does not fill one window.
+        BadPlan: a shape or a precision that is none, or a sample that does not fill one window.
         BadInput: no tokenizer, or one without a special token.
     """
     from curate.train.loop import Training
@@ -118,7 +125,7 @@ def train(docs: pa.Table, config: LanguageModel, out: Path, tokenizer: Path) -> 
         raise BadPlan(str(error), where="lm.train", fix="change LanguageModel") from error
     training = Training(
         tokens=config.tokens, batch=config.batch, lr=config.lr, embedding_lr=config.embedding_lr,
-        weight_decay=config.weight_decay,
+        weight_decay=config.weight_decay, precision=config.precision,
     )  # fmt: skip
     return _fit(docs, shape, training, config.seed, out, tokenizer, None, asdict(config), "lm.train")
 
@@ -137,7 +144,7 @@ def finetune(docs: pa.Table, config: Finetune, out: Path, base: Path) -> dict[st
         numbers for the report, as for ``train``.
 
     Raises:
-        BadPlan: a sample that does not fill one window.
+        BadPlan: a precision that is none, or a sample that does not fill one window.
         BadInput: ``base`` is no model.
     """
     from curate.train import checkpoint
@@ -149,7 +156,7 @@ def finetune(docs: pa.Table, config: Finetune, out: Path, base: Path) -> dict[st
     shape = Config(**checkpoint.read_about(base)["model"])
     training = Training(
         epochs=config.epochs, batch=config.batch, lr=config.lr, embedding_lr=config.embedding_lr,
-        weight_decay=config.weight_decay,
+        weight_decay=config.weight_decay, precision=config.precision,
     )  # fmt: skip
     return _fit(docs, shape, training, config.seed, out, base, base, asdict(config), "lm.finetune")
 
@@ -161,8 +168,13 @@ def _fit(
     """Encode, train, write the artifact."""
     from curate.train import checkpoint
     from curate.train.data import pack
+    from curate.train.hardware import PRECISIONS
     from curate.train.loop import train as run
 
+    if training.precision not in PRECISIONS:
+        raise BadPlan(
+            f"precision {training.precision!r} does not exist", where=where, fix=f"use one of: {', '.join(PRECISIONS)}"
+        )
     opened = open_tokenizer(tokenizer, where=where)
     separator = separator_of(opened, where=where)
     ids = pack((d for d in encode(opened, docs["text"]) if len(d)), separator).ids

@@ -53,11 +53,13 @@ class Color:
         window: ``blocks``, ``head`` or ``chunk`` (curate/train/score.py); ``chunk`` is the paper's.
         tokens: tokens of a block; None for the models' context.
         most: blocks of a document at most, evenly spread over it; None for all of it.
+        precision: ``float32``, or ``bfloat16``, which is faster on CPUs that have it and slow on others.
     """
 
     window: str = "blocks"
     tokens: int | None = None
     most: int | None = 2
+    precision: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -81,12 +83,17 @@ def open_pair(config: Color, prior: Path, conditional: Path) -> Pair:
 
     Raises:
         BadInput: no model, or two that differ in tokenizer or shape.
-        BadPlan: a window that does not exist or does not fit the models.
+        BadPlan: a window or a precision that does not exist, or a window that does not fit the models.
     """
     from curate.train import checkpoint
+    from curate.train.hardware import PRECISIONS
     from curate.train.score import Window, spans
 
     where = "loss_ratio.color"
+    if config.precision not in PRECISIONS:
+        raise BadPlan(
+            f"precision {config.precision!r} does not exist", where=where, fix=f"use one of: {', '.join(PRECISIONS)}"
+        )
     for path in (prior, conditional):
         if not (path / checkpoint.WEIGHTS).is_file():
             raise BadInput(f"{path} holds no model", where=where, fix="give what lm.train and lm.finetune have learned")
@@ -130,7 +137,7 @@ def open_pair(config: Color, prior: Path, conditional: Path) -> Pair:
     load=open_pair,
     extras=("train",),
     numerics=Numerics(
-        device="cpu", dtype="float32", threads=1,
+        device="cpu", dtype="the setting precision", threads=1,
         batch="4096 tokens of blocks of one width, filled up to a fixed number of rows",
     ),
     version="1",
@@ -149,8 +156,8 @@ def color(docs: pa.Table, config: Color, pair: Pair) -> pa.Table:
     ids = encode(pair.tokenizer, docs["text"], characters)
     means: list[np.ndarray] = []
     for documents in _packed(ids, pair.separator, pack):
-        prior = nll(pair.prior, documents, window=pair.window)
-        conditional = nll(pair.conditional, documents, window=pair.window)
+        prior = nll(pair.prior, documents, window=pair.window, precision=config.precision)
+        conditional = nll(pair.conditional, documents, window=pair.window, precision=config.precision)
         means.append(np.stack([prior.nats, conditional.nats, prior.tokens, documents.lengths]))
     nats, after, tokens, length = np.concatenate([np.empty((4, 0)), *means], axis=1)
     if head:

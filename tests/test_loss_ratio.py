@@ -78,7 +78,7 @@ def test_the_papers_order(learned, monkeypatch):
     prior, conditional = [3.20, 2.90, 3.50, 4.00, 2.50, 3.10], [3.05, 2.95, 3.10, 3.95, 2.45, 3.40]
     opened = pair_of(learned)
 
-    def given_losses(of, documents, *, window):
+    def given_losses(of, documents, *, window, precision):
         means = prior if of is opened.prior else conditional
         return score.Losses(511 * np.array(means), np.full(6, 511))
 
@@ -252,11 +252,18 @@ def test_models_that_cannot_be_compared(learned, tmp_path):
         (loss_ratio.Color(window="tail"), "there is no window 'tail'"),
         (loss_ratio.Color(tokens=17), "longer than the models' context of 16"),
         (loss_ratio.Color(most=0), "0 at most"),
+        (loss_ratio.Color(precision="half"), "precision 'half' does not exist"),
     ],
 )
 def test_a_window_that_does_not_exist(learned, config, says):
     with pytest.raises(BadPlan, match=says):
         pair_of(learned, config)
+
+
+def test_half_precision_is_close(learned):
+    docs = texts(*(sums(20, 11) + prose(20, 12)))
+    exact, half = (scored(docs, learned, loss_ratio.Color(precision=p)) for p in ("float32", "bfloat16"))
+    np.testing.assert_allclose(half["color"].to_numpy(), exact["color"].to_numpy(), atol=0.03)
 
 
 def test_the_separator():

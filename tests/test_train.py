@@ -93,6 +93,11 @@ def test_a_rotated_product_knows_distances_only():
     torch.testing.assert_close(products[0, 0], q @ k, rtol=1e-5, atol=1e-5)
 
 
+def test_both_ways_to_attend_agree():
+    q, k, v = torch.randn(3, 2, 3, 7, 4, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(model._attend_by_formula(q, k, v), model.attend(q, k, v))
+
+
 def test_no_token_sees_the_future():
     ours = random_model()
     rows = torch.randint(0, 97, (1, 13), generator=torch.Generator().manual_seed(3))
