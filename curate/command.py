@@ -10,7 +10,9 @@ import json
 import logging
 import sys
 import time
+import traceback
 from collections.abc import Callable
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from curate.errors import BadInput, BadPlan, CurateError
+from curate.errors import BadInput, BadPlan
 from curate.evaluate import Runner
 from curate.exchange import WITHIN
 from curate.outputs import content
@@ -43,14 +45,7 @@ def load_pipeline(file: Path, sets: list[str], config: Path | None, store: Store
     if not file.is_file():
         raise BadInput(f"there is no file {file}", where="curate", fix="give the path of a pipeline, or `curate init`")
     sys.path.insert(0, str(file.parent.absolute()))
-    try:
-        module = importlib.import_module(file.stem)
-    except CurateError:
-        raise
-    except (ImportError, SyntaxError) as error:
-        raise BadPlan(
-            f"{file} cannot be imported: {error}", where=str(file), fix="repair the import or the syntax"
-        ) from error
+    module = _own(file, "cannot be imported", importlib.import_module, file.stem)
     if Path(module.__file__ or "").absolute() != file.absolute():
         raise BadPlan(
             f"another module is called {file.stem!r}: {module.__file__}", where=str(file), fix="rename the file"
@@ -59,13 +54,47 @@ def load_pipeline(file: Path, sets: list[str], config: Path | None, store: Store
     if make is None:
         raise BadPlan(f"{file} defines no function pipeline(config)", where=str(file), fix="see `curate init`")
     parameters = list(inspect.signature(make, eval_str=True).parameters.values())
-    if not parameters:
-        return file.stem, None, make()
-    settings = load(parameters[0].annotation, config, sets)
-    calibrate = getattr(module, "calibrate", None)
-    if calibrate is not None:
-        settings = _calibrated(file.stem, settings, calibrate, store)
-    return file.stem, settings, make(settings)
+    settings = None
+    if parameters:
+        kind = parameters[0].annotation
+        if not (isinstance(kind, type) and is_dataclass(kind)):
+            raise BadPlan(
+                f"the parameter {parameters[0].name!r} of pipeline() is not annotated with a dataclass",
+                where=str(file),
+                fix="write def pipeline(config: Settings) -> Plan, Settings being a frozen dataclass",
+            )
+        settings = load(kind, config, sets)
+        calibrate = getattr(module, "calibrate", None)
+        if calibrate is not None:
+            settings = _calibrated(file.stem, settings, calibrate, store)
+    plan = _own(file, "fails", make, *([settings] if parameters else []))
+    if not isinstance(plan, Plan):
+        raise BadPlan(
+            f"pipeline() returned {type(plan).__name__}, not a plan",
+            where=str(file),
+            fix="end it with return plan(...)",
+        )
+    return file.stem, settings, plan
+
+
+def _own(file: Path, verb: str, call: Callable[..., Any], *arguments: Any) -> Any:
+    """Call into the user's file; an ordinary mistake in it is told with the line where it was made."""
+    try:
+        return call(*arguments)
+    except (
+        ImportError,
+        SyntaxError,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        NameError,
+        TypeError,
+        ValueError,
+    ) as error:
+        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).name == file.name]
+        lines += [error.lineno] if isinstance(error, SyntaxError) else []
+        where = f"{file}:{lines[-1]}" if lines else str(file)
+        raise BadPlan(f"{file} {verb}: {type(error).__name__}: {error}", where=where, fix="repair that line") from error
 
 
 def _calibrated(name: str, settings: Any, calibrate: Callable[[Any], Any], store: Store) -> Any:
@@ -256,6 +285,9 @@ def funnel(manifest: dict[str, Any], mix: str) -> Table:
             note = f"{step['quarantined']:,} quarantined" if step["quarantined"] else ""
             note += f" + {step['uncounted']} byte ranges" if step["uncounted"] else ""
             table.add_row(label, f"{step['rows_out']:,}", megabytes(step["text_bytes"]), "", note)
+        elif step["kind"] == "replace":
+            lost_rows = ", ".join(f"{k} {n:,}" for k, n in step["dropped"].items())
+            table.add_row(label, f"{step['rows_out']:,}", megabytes(step["text_bytes"]), "", lost_rows)
         elif step["kind"] == "keep":
             lost = {w: sum(v.get(w, 0) for v in step["lost"].values()) for w in step["in"]}
             tokens = f"{step['in']['tokens'] - lost['tokens']:,}" if "tokens" in step["in"] else ""
@@ -469,6 +501,8 @@ def init(path: Path) -> None:
     """``curate init``."""
     if path.exists():
         raise BadInput(f"{path} exists", where=str(path), fix="choose another name")
+    if not path.absolute().parent.is_dir():
+        raise BadInput(f"there is no directory {path.absolute().parent}", where=str(path), fix="make it first")
     template = Path(__file__).parent / "data" / "pipeline.py.txt"
     path.write_text(template.read_text(encoding="utf-8"), encoding="utf-8")
     console.print(f"wrote {path}. Next: [bold]curate plan {path}[/], then [bold]curate run {path}[/]", highlight=False)

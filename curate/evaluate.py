@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from curate.columns import ADDRESS, PARENT, STANDARD, unpack
+from curate.columns import ADDRESS, KEY, PARENT, STANDARD, unpack
 from curate.dataset import File
 from curate.engines import Engine
 from curate.errors import BadData, CurateError, GuardFailed, PartFailed, RowsLost
@@ -151,15 +151,15 @@ class Runner:
         self.contents: dict[int, tuple[str, str]] = {}
         self.steps: dict[str, dict[str, Any]] = {}
         self.listings: dict[int, list[File]] = {}
-        self._engine: Engine | None = None
+        self.opened: Engine | None = None
         self.computed = 0
 
     @property
     def engine(self) -> Engine:
         """The engine, opened when the first task needs it."""
-        if self._engine is None:
-            self._engine = self.open_engine()
-        return self._engine
+        if self.opened is None:
+            self.opened = self.open_engine()
+        return self.opened
 
     # ── carrying out ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -188,7 +188,7 @@ class Runner:
             self.watch.begin(label, len(todo), sum(weights[i] for i in todo))
             recorded = Recorded(task, self.store, receipts)
             batches = list(batched(todo, weights))
-            named = [(items[b[0]][0], [items[i] for i in b]) for b in batches]
+            named = [(", ".join(items[i][0] for i in b), [items[i] for i in b]) for b in batches]
             try:
                 for at, done in self.engine.map(recorded, named, label=label, needs=needs):
                     for i, receipt in zip(batches[at], done["receipts"], strict=True):
@@ -201,7 +201,7 @@ class Runner:
                 raise PartFailed(
                     f"{label} failed: {type(error).__name__}: {error}",
                     where=label,
-                    fix="the traceback above names the line; fix it and run again, finished parts are kept",
+                    fix="the traceback names the line; fix it and run again, finished parts are kept",
                 ) from error
             self.computed += len(todo)
         outcome = f"{len(todo)} computed, {len(items) - len(todo)} reused" + (f" ({why})" if why and todo else "")
@@ -257,13 +257,7 @@ class Runner:
         bad = sum(r["quarantined"] for r in records)
         uncounted = sum(r["uncounted"] for r in records)
         if (bad or uncounted) and self.on_error == "fail":
-            first = next(r["quarantine"] for r in records if r["quarantine"])
-            row = self.store.get_table(first).slice(0, 1).to_pylist()[0]
-            raise BadData(
-                f"{bad} rows and {uncounted} byte ranges cannot be read: {row['error']}",
-                where=f"{row['file']}, byte {row['offset']}, row {row['row']}",
-                fix="repair the file, or run with --on-error quarantine",
-            )
+            raise quarantined(self.store, bad, uncounted, next(r["quarantine"] for r in records if r["quarantine"]))
         parts = tuple(parts_of(node.source, list(zip(files, records, strict=True))))
         places = (
             dict.fromkeys(STANDARD, BASE)
@@ -437,7 +431,8 @@ class Runner:
             receipts = [self.store.get_json(f"{home}/receipts/{v.part.name}.json") for v in views]
             self.watch.end(label, f"0 computed, {len(views)} reused")
         else:
-            rows = StoredRows(self.store, home, views, state.rows, self.carry, label)
+            types_read = {"key": KEY, **stage.reads(config)}
+            rows = StoredRows(self.store, home, views, types_read, state.rows, self.carry, label)
             task = self._answer(node, rows, home, types)
             receipts = self.carry(
                 task,
@@ -568,8 +563,8 @@ class Runner:
 
     def close(self) -> None:
         """Let go of the engine."""
-        if self._engine is not None:
-            self._engine.close()
+        if self.opened is not None:
+            self.opened.close()
 
 
 @dataclass(frozen=True)
@@ -624,6 +619,16 @@ def labels(nodes: Sequence[Node]) -> dict[int, str]:
         seen[name] = seen.get(name, 0) + 1
         names[id(node)] = name if seen[name] == 1 else f"{name} #{seen[name]}"
     return names
+
+
+def quarantined(store: Store, rows: int, uncounted: int, path: str) -> BadData:
+    """The error of a run that stops at what cannot be read, with the first of it."""
+    first = store.get_table(path).slice(0, 1).to_pylist()[0]
+    return BadData(
+        f"{rows} rows and {uncounted} byte ranges cannot be read: {first['error']}",
+        where=f"{first['file']}, byte {first['offset']}, row {first['row']}",
+        fix="repair the file, or run with --on-error quarantine",
+    )
 
 
 def batched(items: Sequence[int], weights: Sequence[int]) -> Iterable[list[int]]:

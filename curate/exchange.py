@@ -26,7 +26,7 @@ from curate.stage import PerPart
 from curate.store import Store
 
 BUCKET_BYTES = 64 << 20
-WITHIN = " · "          # between a step's label and that of a task within it
+WITHIN = " · "  # between a step's label and that of a task within it
 MOST = 1000  # map files, and buckets, of one exchange
 
 
@@ -118,6 +118,12 @@ class Emit:
         if not tables:
             return {"path": None, "rows": 0}
         records = pa.concat_tables(tables)
+        if records[self.by].null_count:
+            raise RowsLost(
+                f"{records[self.by].null_count} records have no {self.by!r} to be brought together by",
+                where=self.home,
+                fix="drop rows without it first, or write a value for them",
+            )
         keys = records[self.by].to_numpy().astype(np.uint64)
         return put_buckets(self.store, f"{self.home}/map-{name}", records, mix64(keys) % np.uint64(self.buckets))
 
@@ -234,11 +240,12 @@ def leave(store: Store, home: str, view: View, rows: np.ndarray, table: pa.Table
 
 @dataclass
 class StoredRows:
-    """``Rows`` over the parts of a frame, on any engine."""
+    """``Rows`` over the parts of a frame, on any engine; ``types`` are the columns that may be read."""
 
     store: Store
     home: str
     views: Sequence[View]
+    types: Mapping[str, pa.DataType]
     count: int
     carry: Carry
     label: str
@@ -249,7 +256,7 @@ class StoredRows:
         self, fn: Callable[[pa.Table, Any], pa.Table], *, reads: Sequence[str], label: str, given: Any = None
     ) -> list[pa.Table]:
         """See ``stage.Rows.map``."""
-        home = self._place(label)
+        home = self._place(label, reads)
         receipts = self.carry(
             Map(self.store, home, fn, tuple(reads), given),
             groups(self.views),
@@ -291,8 +298,8 @@ class StoredRows:
 
     def _nothing(self, reads: Sequence[str], alongside: pa.Table | None) -> pa.Table:
         """No row, with the columns that ``emit`` would see."""
-        view = self.views[0]
-        table = Columns(self.store, view).get(reads, np.empty(0, dtype=np.int64), with_address=True)
+        schema = pa.schema([(ADDRESS, pa.uint64()), *((name, self.types[name]) for name in reads)])
+        table = schema.empty_table()
         if alongside is not None:
             for name in alongside.column_names:
                 if name != ADDRESS:
@@ -312,7 +319,7 @@ class StoredRows:
         homing: bool,
     ) -> list[str]:
         """The files that the collect tasks left, in bucket order."""
-        home = self._place(label)
+        home = self._place(label, reads)
         beside = None
         if alongside is not None:
             ordinals = unpack(alongside[ADDRESS].to_numpy())[0]
@@ -341,7 +348,13 @@ class StoredRows:
         """See ``stage.Rows.report``."""
         self.reported.update(numbers)
 
-    def _place(self, label: str) -> str:
+    def _place(self, label: str, reads: Sequence[str]) -> str:
+        if undeclared := set(reads) - set(self.types):
+            raise RowsLost(
+                f"{self.label} reads {sorted(undeclared)}, which it does not declare",
+                where=self.home,
+                fix="name every column in reads=",
+            )
         if label in self.used:
             raise RowsLost(f"{self.label} uses the label {label!r} twice", where=self.home, fix="choose another label")
         self.used.add(label)
@@ -364,9 +377,9 @@ def groups(views: Sequence[View], most_bytes: int = 32 << 20) -> list[tuple[str,
     total = sum(v.part.text_bytes for v in views)
     limit = max(most_bytes, -(-total // MOST))
     found: list[list[View]] = []
-    held = limit
+    held = 0
     for view in views:
-        if held + view.part.text_bytes > limit:
+        if not found or held + view.part.text_bytes > limit:
             found.append([])
             held = 0
         found[-1].append(view)

@@ -27,6 +27,7 @@ import pyarrow as pa
 from curate.errors import BadPlan
 from curate.hashing import digest
 
+OURS = {"curate", "scorers"}
 CONTRACT = {
     "curate",
     "scorers",
@@ -36,6 +37,7 @@ CONTRACT = {
     "curate.artifact",
     "curate.dataset",
     "curate.settings",
+    "curate.plan",
 }
 
 
@@ -87,13 +89,14 @@ def source_hash(fn: Callable[..., Any]) -> str:
 def _closure(path: str, module: str) -> str:
     seen: dict[str, str] = {}
     todo = [(module, path)]
+    beside = Path(path).parent
     while todo:
         name, file = todo.pop()
         if name in seen or (name in CONTRACT and name != module):
             continue
         tree = ast.parse(Path(file).read_text(encoding="utf-8"))
         seen[name] = hashlib.sha256(ast.dump(_bare(tree)).encode()).hexdigest()[:16]
-        todo += [(child, where) for child in sorted(_own_imports(tree, name)) if (where := _file_of(child))]
+        todo += [(child, where) for child in sorted(_own_imports(tree, name, beside)) if (where := _file_of(child))]
     own = seen.pop(module)
     return digest([own, sorted(seen.items())])
 
@@ -111,15 +114,19 @@ def _bare(tree: ast.AST) -> ast.AST:
     return tree
 
 
-def _own_imports(tree: ast.AST, name: str) -> set[str]:
-    """Modules of this project that a module imports, inside functions too."""
+def _own_imports(tree: ast.AST, name: str, beside: Path) -> set[str]:
+    """Modules that a module imports, inside functions too: this project's, and those that lie ``beside`` a user's."""
     found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return {n for n in found if n.split(".")[0] in {"curate", "scorers"} and n != name}
+    return {n for n in found if n != name and (n.split(".")[0] in OURS or _lies(beside, n.split(".")[0]))}
+
+
+def _lies(beside: Path, top: str) -> bool:
+    return (beside / f"{top}.py").is_file() or (beside / top / "__init__.py").is_file()
 
 
 @cache

@@ -101,6 +101,13 @@ class Replace:
                 where=view.part.file.path,
                 fix="`row` is an index into the table that the stage was given",
             )
+        for name in {"id", "text"} & set(promised):
+            if made[name].null_count:
+                raise RowsLost(
+                    f"{stage.name} wrote {made[name].null_count} rows without {name!r}",
+                    where=view.part.file.path,
+                    fix="leave such rows out, or write an empty text",
+                )
         parents = columns.get([c for c in self.carried if c not in promised], rows[at])
         table = pa.table({n: made[n] if n in promised else parents[n] for n in (*self.carried, *promised) if n != ROW})
         number = np.arange(len(at)) - np.searchsorted(at, at)

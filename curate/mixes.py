@@ -46,17 +46,19 @@ def weigh(table: pa.Table, given: tuple[str, int]) -> pa.Table:
 
 
 def cut_shards(tables: Sequence[pa.Table], shard_bytes: int) -> tuple[np.ndarray, int, int]:
-    """First digit of every shard, int64 (shards,); total rows; total bytes."""
+    """First digit of every shard, int64 (shards,); total rows; total bytes. Every shard has a row, if there are any."""
     sizes = np.zeros(1 << DIGIT, dtype=np.int64)
-    rows = 0
+    counts = np.zeros(1 << DIGIT, dtype=np.int64)
     for table in tables:
         np.add.at(sizes, table["digit"].to_numpy(), table["bytes"].to_numpy())
-        rows += int(table["rows"].to_numpy().sum())
+        np.add.at(counts, table["digit"].to_numpy(), table["rows"].to_numpy())
     total = int(sizes.sum())
     shards = max(1, -(-total // shard_bytes))
     before = np.cumsum(sizes) - sizes
     targets = np.arange(shards) * total // shards
-    return np.unique(np.searchsorted(before, targets, side="left").clip(0, (1 << DIGIT) - 1)), rows, total
+    starts = np.unique(np.searchsorted(before, targets, side="left").clip(0, (1 << DIGIT) - 1))
+    held = np.add.reduceat(counts, starts)
+    return starts[held > 0] if held.any() else starts[:1], int(counts.sum()), total
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,8 @@ def gather(runner: Runner, node: Gather, reads: Iterable[str]) -> str:
         views = state.views()
         cut: Cut | None = None
         if node.amount is not None:
-            rows = StoredRows(runner.store, home, views, state.rows, runner.carry, label)
+            types = runner.known[id(node.above)].types
+            rows = StoredRows(runner.store, home, views, types, state.rows, runner.carry, label)
             cut = sample_cut(rows, cost=node.cost, budget=node.amount, label=node.label, seed=0)
         receipts = runner.carry(
             Texts(runner.store, home, cut, columns),
@@ -166,7 +167,8 @@ def write(runner: Runner, node: Write, name: str) -> dict[str, Any]:
         runner.watch.end(label, "reused")
     else:
         views = state.views()
-        rows = StoredRows(runner.store, home, views, state.rows, runner.carry, label)
+        types = runner.known[id(frame)].types
+        rows = StoredRows(runner.store, home, views, types, state.rows, runner.carry, label)
         tables = rows.map(weigh, reads=["key", "text_bytes", column], label="weigh", given=(column, node.seed))
         starts, count, _ = cut_shards(tables, node.shard_bytes)
         scatter = Scatter(runner.store, f"{home}/scatter", column, columns, tuple(starts.tolist()), node.seed)

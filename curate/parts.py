@@ -132,8 +132,8 @@ class Columns:
         return table
 
 
-def fragments(store: Store, directory: str, columns: Sequence[str]) -> pa.Table:
-    """All fragments of a sidecar, in row order."""
+def fragments(store: Store, directory: str, columns: Sequence[str] | None) -> pa.Table:
+    """All fragments of a sidecar, in row order; some of its columns, or all."""
     tables = [store.get_table(f"{directory}/{name}", columns) for name in store.names(directory)]
     if not tables:
         raise RowsLost(

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 
 from curate.columns import INT64, ROW, TEXT
 from curate.errors import RowsLost
-from curate.hashing import digest, merge, value_hash
-from curate.parts import VALUES, Columns, View, living_rows
+from curate.hashing import digest, value_hash
+from curate.parts import VALUES, Columns, View, fragments, living_rows
 from curate.stage import Rule, Stage, arrow_type
 from curate.store import Store
 
@@ -106,16 +106,20 @@ def compute(store: Store, step: Compute, columns: Columns, rows: np.ndarray) -> 
         table = table.replace_schema_metadata({VALUES: value_hash(table)})
         store.put_table(f"{home}/{len(store.names(home))}.parquet", table)
         made += len(missing)
-    return {"rows": len(rows), "computed": made, "values": values_of(store, home)}
+    return {"rows": len(rows), "computed": made, "values": values_of(store, home, rows)}
 
 
-def values_of(store: Store, home: str) -> str:
-    """One hash over the values of all fragments of a sidecar."""
-    hashes = []
-    for name in store.names(home):
-        with store._at[0].open(store.full(f"{home}/{name}"), "rb") as file:
-            hashes.append((pq.read_schema(file).metadata or {})[VALUES].decode())
-    return hashes[0] if len(hashes) == 1 else merge(hashes)
+def values_of(store: Store, home: str, rows: np.ndarray) -> str:
+    """One hash over a sidecar's values at ``rows``, whatever else it covers and in however many fragments."""
+    names = store.names(home)
+    if len(names) == 1:
+        with store.open(f"{home}/{names[0]}") as file:
+            found = pq.ParquetFile(file)
+            if found.metadata.num_rows == len(rows):
+                return str((found.schema_arrow.metadata or {})[VALUES].decode())
+    table = fragments(store, home, None)
+    at = np.searchsorted(table[ROW].to_numpy(), rows)
+    return value_hash(table.take(pa.array(at)).replace_schema_metadata(None))
 
 
 def _held(store: Store, home: str) -> np.ndarray:

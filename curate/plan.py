@@ -12,9 +12,10 @@ with the columns known so far; what it promises is what a run returns.
 
 import importlib.metadata
 import importlib.util
+import inspect
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -348,6 +349,11 @@ class Known:
 
     columns: Mapping[str, ColumnType]
 
+    @property
+    def types(self) -> dict[str, pa.DataType]:
+        """Their Arrow types."""
+        return {name: arrow_type(column) for name, column in self.columns.items()}
+
     def with_(self, more: Mapping[str, ColumnType]) -> "Known":
         """These and more."""
         return Known({**self.columns, **more})
@@ -386,6 +392,7 @@ def check(plan: Plan) -> dict[int, Known]:
                     )
             case Fit():
                 check_extras(node.fitter.needs, node.fitter.name, node.where)
+                _check_artifacts(node.fitter.name, node.fitter.fn, 3, node.bases, node.where)
                 _need(node.fitter.name, node.fitter.reads, known[id(node.sample.above)], node.where)
             case Write():
                 for frame, column in node.mixes.values():
@@ -405,6 +412,15 @@ def _check_apply(node: Apply, columns: Known) -> Known:
     stage, config = node.stage, node.config
     check_extras(stage.needs, stage.name, node.where)
     _need(stage.name, stage.reads(config), columns, node.where)
+    _check_artifacts(stage.name, stage.load, 1, node.artifacts, node.where)
+    if stage.load is not None and stage.grain in (Grain.GROUP, Grain.WHOLE):
+        raise BadPlan(f"{stage.name} opens a model, which only EACH and MANY stages can", where=node.where,
+                      fix="let an EACH stage write what the model says, and read that column")  # fmt: skip
+    if stage.grain is Grain.GROUP and not stage.rounds:
+        by = stage.reads(config).get(str(stage.by))
+        if by is None or not pa.types.is_integer(by):
+            raise BadPlan(f"{stage.name} brings rows together by {stage.by!r}, read as {by}", where=node.where,
+                          fix="read it as an integer; hash a text to uint64 first")  # fmt: skip
     directions: Mapping[str, Direction] = config.directions() if hasattr(config, "directions") else {}
     for name, wanted in directions.items():
         score = columns.columns.get(name)
@@ -435,6 +451,20 @@ def _check_apply(node: Apply, columns: Known) -> Known:
     return columns.with_(writes)
 
 
+def _check_artifacts(
+    who: str, opens: Callable[..., Any] | None, before: int, given: Mapping[str, Node], where: str
+) -> None:
+    """Artifacts must be those that a function takes, after its first ``before`` parameters."""
+    taken = list(inspect.signature(opens).parameters.values())[before:] if opens is not None else []
+    needed = {p.name for p in taken if p.default is inspect.Parameter.empty}
+    if needed - set(given) or set(given) - {p.name for p in taken}:
+        raise BadPlan(
+            f"{who} was given the artifacts {_list(given)}, and takes {_list(p.name for p in taken)}",
+            where=where,
+            fix=f"name them as keywords: {', '.join(f'{p.name}=…' for p in taken) or 'it takes none'}",
+        )
+
+
 def read_above(node: Node) -> Read:
     """The node that read a frame's documents."""
     while not isinstance(node, Read):
@@ -458,12 +488,29 @@ def _check_rule(rule: Rule, columns: Known, where: str) -> None:
             where=where,
             fix="compare columns with values of their own type",
         ) from error
+    if _looks_around(rule.keep):
+        raise BadPlan(
+            f"the rule {rule.because!r} looks at several rows, and a part does not hold them all",
+            where=where,
+            fix="compare a row with itself and with constants; a GROUP or WHOLE stage can write what needs more",
+        )
     if kind != pl.Boolean:
         raise BadPlan(
             f"the rule {rule.because!r} gives {kind}, not true or false",
             where=where,
             fix="compare it with something, as in pl.col('words') > 50",
         )
+
+
+def _looks_around(rule: pl.Expr) -> bool:
+    """Whether an expression's value at a row depends on other rows, as that of ``mean``, ``rank`` or ``over`` does."""
+    if not rule.meta.is_row_separable():
+        return True
+    try:
+        inner = rule.meta.pop()
+    except pl.exceptions.ColumnNotFoundError:
+        return False  # the inside of list.eval, whose rows are the elements of one list
+    return any(_looks_around(e) for e in inner)
 
 
 def _need(who: str, reads: Mapping[str, pa.DataType], columns: Known, where: str) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from curate import __version__
 from curate.engines import Engine
 from curate.errors import StaleVersion
-from curate.evaluate import Runner, Silent, Watch
+from curate.evaluate import Runner, Silent, Watch, quarantined
 from curate.hashing import digest
 from curate.identity import code_version, plain, source_hash, stable_name
 from curate.outputs import conclude, content, write
@@ -152,7 +152,12 @@ def run(
     check_versions(runner, same_code)
     folder = f"runs/{name}-{plan_identity(runner)}"
     if store.exists(f"{folder}/manifest.json"):
-        return Outcome(folder, dict(store.get_json(f"{folder}/manifest.json")), 0)
+        manifest = dict(store.get_json(f"{folder}/manifest.json"))
+        if on_error == "fail":
+            for step in manifest["steps"]:
+                if step["kind"] == "read" and step["quarantine"]:
+                    raise quarantined(store, step["quarantined"], step["uncounted"], step["quarantine"][0])
+        return Outcome(folder, manifest, 0)
     began = time.time()
     store.publish(f"{folder}/config.toml", config.encode())
     store.put_json(f"{folder}/environment.json", environment())
@@ -199,8 +204,8 @@ def run(
             "timing": {
                 "began": began,
                 "seconds": time.time() - began,
-                "engine": runner.engine.name,
-                "workers": runner.engine.workers,
+                "engine": runner.opened.name if runner.opened else "none",
+                "workers": runner.opened.workers if runner.opened else 0,
             },
         }
         if finish is not None:

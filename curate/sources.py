@@ -220,7 +220,8 @@ def _matches(url: str) -> tuple[list[File], bool]:
 
 def _storage_errors() -> tuple[type[Exception], ...]:
     """What file systems raise, ValueError for an unknown protocol; classes of packages not loaded cannot be raised."""
-    named = [("botocore.exceptions", "BotoCoreError"), ("aiohttp", "ClientError")]
+    named = [("botocore.exceptions", "BotoCoreError"), ("aiohttp", "ClientError"), ("httpx", "HTTPError"),
+             ("httpx2", "HTTPError")]
     loaded = [(sys.modules[module], name) for module, name in named if module in sys.modules]
     return (OSError, ValueError, *(getattr(module, name) for module, name in loaded))
 

@@ -16,6 +16,7 @@ second uses what the first published. Only pruning removes.
 import io
 import json
 import os
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterable
@@ -41,6 +42,13 @@ def _umask() -> int:
 
 
 UMASK = _umask()
+
+
+def storage_errors() -> tuple[type[Exception], ...]:
+    """What file systems raise; the error classes of packages that are not loaded cannot be raised."""
+    named = [("botocore.exceptions", "BotoCoreError"), ("botocore.exceptions", "ClientError")]
+    loaded = [getattr(sys.modules[module], name) for module, name in named if module in sys.modules]
+    return (OSError, ValueError, *loaded)
 
 
 @dataclass(frozen=True)
@@ -79,10 +87,16 @@ class Store:
         """Raise BadInput where nothing can be written."""
         probe = f"tmp/probe-{uuid.uuid4().hex}"
         try:
-            self.publish(probe, b"")
+            first, second = self.publish(probe, b""), self.publish(probe, b"")
             self.remove(probe)
-        except (OSError, PermissionError, ValueError) as error:
+        except storage_errors() as error:
             raise BadInput(f"cannot write to {self.url}: {error}", where="--out", fix="choose another --out") from error
+        if not first or second:
+            raise BadInput(
+                f"{self.url} has no create-if-absent puts, which results are published by",
+                where="--out",
+                fix="choose a local directory, S3, GCS, or another store with conditional puts",
+            )
 
     def exists(self, path: str) -> bool:
         """Whether a file was published (or a directory holds one)."""
@@ -117,7 +131,7 @@ class Store:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(temporary).chmod(0o666 & ~UMASK)        # mkstemp's files are for their owner alone
+            Path(temporary).chmod(0o666 & ~UMASK)  # mkstemp's files are for their owner alone
             try:
                 os.link(temporary, target)
             except FileExistsError:
@@ -133,6 +147,10 @@ class Store:
     def read_range(self, path: str, start: int, end: int) -> bytes:
         """Bytes [start, end) of a file."""
         return bytes(self._at[0].cat_file(self.full(path), start=start, end=end))
+
+    def open(self, path: str) -> Any:
+        """A file to read from, at any position."""
+        return self._at[0].open(self.full(path), "rb")
 
     def names(self, path: str) -> list[str]:
         """Names in a directory, sorted; empty where there is none."""

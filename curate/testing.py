@@ -66,9 +66,7 @@ class MemoryRows:
         self.reported.update(numbers)
 
 
-def run_rounds(
-    stage: Stage, parts: Sequence[pa.Table], config: Any, buckets: int = 3
-) -> tuple[pa.Table, MemoryRows]:
+def run_rounds(stage: Stage, parts: Sequence[pa.Table], config: Any, buckets: int = 3) -> tuple[pa.Table, MemoryRows]:
     """Carry out a ``rounds`` stage in memory; the answer has ``address`` and what it writes, for the rows answered."""
     rows = MemoryRows(parts, buckets)
     answer = stage.on(rows, config)

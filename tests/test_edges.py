@@ -1,0 +1,98 @@
+"""Edges of the machine: nothing to read, nothing left, one enormous row, a store with a history."""
+
+import polars as pl
+import pyarrow as pa
+import pytest
+from test_run import FILES, carry_out, recipe
+from toys import Count, Lists, letters, longest, most_frequent_first, share, size
+
+from curate import exact, minhash, quality, select
+from curate.columns import ADDRESS, INT64, TEXT
+from curate.errors import BadData, BadPlan
+from curate.plan import Mix, check, fit, plan, read, write
+from curate.stage import Grain, stage
+
+TEXTS = ("the cat sat on the mat and looked at the rain", "another text", "and a third, longer one than that")
+
+
+def whole(files):
+    docs = read(Lists(files)).then(quality.measure).keep(quality.profile("light"))
+    docs = docs.then(exact.duplicates).keep(pl.col("exact_copy_of").is_null(), because="exact_duplicate")
+    docs = docs.then(minhash.near_duplicates).keep(pl.col("near_copy_of").is_null(), because="near_duplicate")
+    return plan(write({"m": docs.select(select.uniform(label="r"), rows=2)}))
+
+
+@pytest.mark.parametrize(
+    ("files", "rows"),
+    [
+        ({"a": TEXTS}, 2),
+        ({"a": TEXTS[:1]}, 1),
+        ({"a": ("", " ")}, 0),
+        ({"a": (None, None)}, 0),
+        ({"a": ()}, 0),
+        ({"a": (), "b": TEXTS}, 2),
+    ],
+)
+def test_little_or_nothing_to_do(tmp_path, files, rows):
+    assert carry_out(tmp_path, whole(files)).manifest["mixes"]["m"]["rows"] == rows
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_shards_are_numbered_without_a_gap(tmp_path, seed):
+    docs = read(Lists({"a": ("x" * 10, "y" * 400)}))
+    mix = docs.select(select.uniform(label="r"), rows=2)
+    shards = carry_out(tmp_path, plan(write({"m": mix}, shard_bytes=250, seed=seed))).manifest["mixes"]["m"]["shards"]
+    names = [s["name"] for s in shards]
+    assert names == [f"data/train-{i:05d}-of-{len(names):05d}.parquet" for i in range(len(names))]
+
+
+@pytest.mark.parametrize("first", [1, 2])
+def test_the_hash_of_a_run_does_not_depend_on_the_stores_history(tmp_path, first):
+    def after(least):
+        docs = read(Lists(FILES)).then(letters).keep(pl.col("letters") >= least, because="few").then(size)
+        return plan(write({"m": Mix(docs.then(most_frequent_first), "copies")}))
+
+    carry_out(tmp_path / "used", after(first))
+    used, fresh = carry_out(tmp_path / "used", after(3 - first)), carry_out(tmp_path / "fresh", after(3 - first))
+    assert used.manifest["values"] == fresh.manifest["values"]
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        pl.col("letters") >= pl.col("letters").mean(),
+        pl.col("letters").mean() > 1,
+        pl.col("letters").rank() > 2,
+        pl.col("letters").is_duplicated(),
+        pl.len() > 3,
+        pl.col("letters").sum().over("source") > 1,
+    ],
+)
+def test_a_rule_that_looks_at_several_rows_is_refused(rule):
+    docs = read(Lists(FILES)).then(letters).keep(rule, because="odd")
+    with pytest.raises(BadPlan, match="odd"):
+        check(plan(write({"m": Mix(docs.then(most_frequent_first), "copies")})))
+
+
+@stage(reads={"source": TEXT}, writes={"of_source": INT64}, grain=Grain.GROUP, by="source", version="1")
+def of_source(docs: pa.Table) -> pa.Table:
+    return pa.table({ADDRESS: docs[ADDRESS], "of_source": pa.array([docs.num_rows] * docs.num_rows, INT64)})
+
+
+def test_what_is_missing_is_said_before_the_start():
+    docs = read(Lists(FILES))
+    model = fit(longest, Count(), docs)
+    for frame in (
+        docs.then(share, Count()),
+        docs.then(share, Count(), agianst=model),
+        docs.then(letters, Count(), against=model),
+        docs.then(of_source),
+    ):
+        with pytest.raises(BadPlan):
+            check(plan(write({"m": Mix(frame.then(most_frequent_first), "copies")})))
+
+
+def test_bad_data_stops_a_complete_run_too(tmp_path):
+    carry_out(tmp_path, recipe())
+    with pytest.raises(BadData):
+        carry_out(tmp_path, recipe(), on_error="fail")
