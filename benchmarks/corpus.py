@@ -51,7 +51,9 @@ def main() -> None:
             if held >= FILE_BYTES or written + held >= arguments.bytes:
                 columns = [pa.array(c, pa.large_string()) for c in zip(*rows, strict=True)]
                 path = arguments.out / f"part-{number:04d}.parquet"
-                pq.write_table(pa.table(columns, ["id", "text", "source"]), path, compression="zstd", row_group_size=4096)
+                pq.write_table(
+                    pa.table(columns, ["id", "text", "source"]), path, compression="zstd", row_group_size=4096
+                )
                 print(f"{path}: {len(rows)} documents, {held / 1e6:.0f} MB", flush=True)
                 written, number, rows, held = written + held, number + 1, [], 0
                 if written >= arguments.bytes:

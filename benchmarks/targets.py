@@ -24,6 +24,8 @@ from curate.store import Store
 RESULTS = Path(__file__).parent / "results"
 PROGRAM = "from curate.cli import main; main()"
 RELEVANT = {"math": ("math_gsm8k_train", "math_competition"), "medical": ("medical_qa",), "python": ("python_peps",)}
+# The math target holds GSM8K problems only; competition problems in LaTeX are relevant to it, but not of its kind.
+KIND = {"math": "math_gsm8k_train", "medical": "medical_qa", "python": "python_peps"}
 
 
 def run(data: Path, domain: str, store: Path, *more: str) -> dict:
@@ -36,13 +38,11 @@ def run(data: Path, domain: str, store: Path, *more: str) -> dict:
         "trial.instruments=ngram",
         *more,
     ]
-    before = set(store.glob("runs/*/manifest.json"))
     command = [sys.executable, "-c", PROGRAM, "run", "pipelines/quickstart.py", "--engine", "dask", "--workers", "2"]
-    subprocess.run(
-        [*command, *(p for s in sets for p in ("--set", s)), "--out", str(store)], check=True, stdout=subprocess.DEVNULL
-    )
-    [path] = set(store.glob("runs/*/manifest.json")) - before
-    return json.loads(path.read_text())
+    sets = [part for s in sets for part in ("--set", s)]
+    out = subprocess.run([*command, *sets, "--out", str(store)], check=True, stdout=subprocess.PIPE, text=True).stdout
+    report = next(line for line in out.splitlines() if line.startswith("report "))
+    return json.loads(Path(report.removeprefix("report ").strip()).with_name("manifest.json").read_text())
 
 
 def auroc(scores: np.ndarray, relevant: np.ndarray) -> float:
@@ -72,15 +72,17 @@ def main() -> None:
     """Run all domains."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
+    parser.add_argument("--store", type=Path, help="keep the runs here (default: a temporary directory)")
     parser.add_argument("--domains", nargs="+", default=list(RELEVANT))
     arguments = parser.parse_args()
     found = {}
     with tempfile.TemporaryDirectory(prefix="targets-") as scratch:
-        store = Path(scratch)
+        store = arguments.store or Path(scratch)
         for domain in arguments.domains:
             table = scores_of(run(arguments.data, domain, store), Store(str(store)))
-            relevant = np.isin(np.array(table["source"].to_pylist()), RELEVANT[domain])
-            area = auroc(table["color"].to_numpy().astype(np.float64), relevant)
+            sources, color = np.array(table["source"].to_pylist()), table["color"].to_numpy().astype(np.float64)
+            kind, relevant = sources == KIND[domain], np.isin(sources, RELEVANT[domain])
+            others = ~relevant
             manifest = run(arguments.data, domain, store, f"without={','.join(RELEVANT[domain])}")
             verdict = manifest["trials"]["trial"]
             against = verdict["instruments"]["ngram"]["against"]["color"]
@@ -92,7 +94,8 @@ def main() -> None:
             for arm in ("source_matched", "conditional_only", "length_matched"):
                 controls[arm] = round(against["random"]["estimate"] - against[arm]["estimate"], 2)
             found[domain] = {
-                "auroc_with_source": round(area, 4),
+                "auroc_own_kind": round(auroc(color[kind | others], kind[kind | others]), 4),
+                "auroc_all_relevant": round(auroc(color, relevant), 4),
                 "mix_against": mix,
                 "controls_over_random_about": controls,
                 "interval_above_zero": against["random"]["low"] > 0,

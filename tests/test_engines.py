@@ -4,11 +4,14 @@ import os
 import signal
 
 import pytest
+from distributed import LocalCluster
 from test_run import carry_out, recipe
 
 from curate.engines.dask import Dask
 from curate.engines.local import Local
+from curate.errors import BadInput
 from curate.run import run
+from curate.stage import Needs
 from curate.store import Store
 
 
@@ -22,6 +25,43 @@ def test_dask_gives_the_same_bytes(reference, tmp_path, workers):
     outcome = run(recipe(), name="toy", store=Store(str(tmp_path)), open_engine=lambda: Dask(workers=workers))
     assert outcome.manifest["values"] == reference["values"]
     assert outcome.manifest["timing"]["workers"] == workers
+
+
+def test_a_scheduler_may_be_given_by_address(reference, tmp_path):
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
+        address = cluster.scheduler_address
+        outcome = run(recipe(), name="toy", store=Store(str(tmp_path)), open_engine=lambda: Dask(address))
+    assert outcome.manifest["values"] == reference["values"]
+
+
+def test_a_cluster_may_be_named_in_a_file(tmp_path):
+    file = tmp_path / "cluster.toml"
+    file.write_text('class = "distributed.LocalCluster"\nworkers = 1\nn_workers = 0\nthreads_per_worker = 1\n')
+    engine = Dask(str(file))
+    done = dict(engine.map(double, [("a", 1), ("b", 2)], label="double", needs=Needs()))
+    engine.close()
+    assert done == {0: {"twice": 2}, 1: {"twice": 4}}
+
+
+def double(item):
+    return {"twice": 2 * item}
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [("workers = 1", "no `class`"), ('class = "nowhere.Cluster"', "not installed"), ('address = "x"', "names a class")],
+)
+def test_a_cluster_file_that_is_wrong(tmp_path, text, error):
+    (tmp_path / "cluster.toml").write_text(text)
+    with pytest.raises(BadInput, match=error):
+        Dask(str(tmp_path / "cluster.toml"))
+
+
+def test_a_step_that_needs_a_gpu_is_refused_where_there_is_none():
+    engine = Dask(workers=1)
+    with pytest.raises(BadInput, match="no worker has them"):
+        list(engine.map(double, [("a", 1)], label="double", needs=Needs(gpus=1)))
+    engine.close()
 
 
 def test_local_is_one_worker():

@@ -13,11 +13,13 @@ Workers must have the same curate, pyarrow, polars and numba; the pipeline file 
 """
 
 import importlib
+import logging
 import os
 import sys
 import tomllib
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,8 @@ from distributed import Client, KilledWorker, LocalCluster, as_completed
 import curate
 from curate.errors import BadInput, PartFailed
 from curate.stage import Needs
+
+log = logging.getLogger(__name__)
 
 AHEAD = 4  # tasks a worker that wait in the scheduler
 SAME = ("curate", "pyarrow", "polars", "numba")
@@ -63,6 +67,8 @@ class Dask:
         self._check_versions()
         if pipeline is not None:
             self._client.upload_file(str(pipeline))
+        if find_spec("bokeh"):
+            log.info(f"dashboard  {self._client.dashboard_link}")
         self.workers = max(1, len(self._client.scheduler_info(n_workers=-1)["workers"]))
 
     def _check_versions(self) -> None:
@@ -160,7 +166,7 @@ def _open(cluster: str | None, workers: int | None, memory: str) -> Any:
             n_workers=workers or os.cpu_count() or 1,
             threads_per_worker=1,
             memory_limit=memory,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0" if find_spec("bokeh") else None,
             silence_logs=50,
         )
     if "://" in cluster:
