@@ -1,10 +1,10 @@
-# Two commands: `make quickstart` runs the main job, `make test` the tests. Each sets up .venv when needed.
+# Two commands: `make quickstart` runs the main job (ARGS="--set target=numpy" overrides settings), `make test` the tests.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STORE ?= .curate
 
-.PHONY: quickstart test test-slow test-gpu lint types bench docs constraints clean
+.PHONY: quickstart test test-slow test-gpu constraints clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -13,7 +13,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	touch $@
 
 quickstart: $(VENV)/installed
-	$(BIN)/curate run pipelines/quickstart.py --engine dask --workers 2 --out $(STORE)
+	$(BIN)/curate run pipelines/quickstart.py --config configs/quickstart.toml --engine dask --workers 2 --out $(STORE) $(ARGS)
 
 test: $(VENV)/installed
 	$(BIN)/ruff check curate scorers pipelines tests benchmarks

@@ -32,7 +32,7 @@ from curate.settings import dump, load
 from curate.stage import Direction, Grain, Score
 from curate.store import Store
 
-console = Console()
+console = Console() if sys.stdout.isatty() else Console(width=120)
 QUICK = 1.0  # seconds; a task within a step that was quicker gets no line of its own
 ARROWS = {Direction.HIGH: " ↑", Direction.LOW: " ↓"}
 
@@ -362,8 +362,9 @@ def show_plan(file: Path, sets: list[str], config: Path | None, out: str, same_c
     runner = Runner(plan, store, Local, content)
     check_versions(runner, same_code)
     table = Table(title=f"{name}: {len(runner.nodes)} steps", title_justify="left")
-    for column in ("step", "kind", "writes", "where"):
+    for column in ("pass", "step", "kind", "writes", "where"):
         table.add_column(column)
+    passes = passes_of(runner)
     for node in runner.nodes:
         kind, writes = "", ""
         match node:
@@ -385,7 +386,9 @@ def show_plan(file: Path, sets: list[str], config: Path | None, out: str, same_c
                 kind, writes = "write", ", ".join(node.mixes)
             case Conclude():
                 kind, writes = "trial", f"{len(node.inputs)} inputs"
-        table.add_row(runner.labels[id(node)], kind, writes, node.where)
+        table.add_row(
+            passes.get(id(node), ""), *(escape(t) for t in (runner.labels[id(node)], kind, writes, node.where))
+        )
     console.print(table)
     for node in runner.nodes:
         if isinstance(node, Apply) and node.stage is near_duplicates:
@@ -403,6 +406,35 @@ def show_plan(file: Path, sets: list[str], config: Path | None, out: str, same_c
         f"the plan is sound: {len(known)} frames, {len(above(last))} inputs to {runner.labels[id(last)]!r}",
         highlight=False,
     )
+
+
+def passes_of(runner: Runner) -> dict[int, str]:
+    """The number of the pass of each EACH stage and keep; the half of a later step that is hoisted says so.
+
+    A pass ends at a step that looks at other rows, and at a frame from which something else goes on.
+    """
+    number: dict[int, int] = {}
+    found: dict[int, str] = {}
+    count = 0
+    for node in runner.nodes:
+        if isinstance(node, Keep) or (isinstance(node, Apply) and node.stage.grain is Grain.EACH):
+            upper = number.get(id(node.above))
+            if upper is None or len(runner.below[id(node.above)]) > 1:
+                count += 1
+                upper = count
+            number[id(node)] = upper
+            found[id(node)] = str(upper)
+    for node in runner.nodes:
+        if isinstance(node, Apply) and node.stage.each is not None and isinstance(node.above, Apply):
+            half, above_it = node.above, node.above.above
+            while isinstance(above_it, Keep) or (
+                isinstance(above_it, Apply) and above_it.stage.grain is not Grain.MANY
+            ):
+                first = number.get(id(above_it))
+                above_it = above_it.above
+                if first is not None and first < number[id(half)]:
+                    found[id(half)] = f"{number[id(half)]} (in {first})"
+    return found
 
 
 def listed(runner: Runner, node: Read) -> str:
