@@ -13,7 +13,6 @@ import ast
 import hashlib
 import importlib.util
 import inspect
-import sys
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from enum import Enum
@@ -94,11 +93,18 @@ def _closure(path: str, module: str) -> str:
         name, file = todo.pop()
         if name in seen or (name in CONTRACT and name != module):
             continue
-        tree = ast.parse(Path(file).read_text(encoding="utf-8"))
-        seen[name] = hashlib.sha256(ast.dump(_bare(tree)).encode()).hexdigest()[:16]
-        todo += [(child, where) for child in sorted(_own_imports(tree, name, beside)) if (where := _file_of(child))]
+        seen[name], imported = _parsed(file, name, beside)
+        todo += [(child, where) for child in imported if (where := _file_of(child, beside))]
     own = seen.pop(module)
     return digest([own, sorted(seen.items())])
+
+
+@cache
+def _parsed(file: str, name: str, beside: Path) -> tuple[str, tuple[str, ...]]:
+    """A file's hash, and the modules of ours that it imports."""
+    tree = ast.parse(Path(file).read_text(encoding="utf-8"))
+    imported = tuple(sorted(_own_imports(tree, name, beside)))
+    return hashlib.sha256(ast.dump(_bare(tree)).encode()).hexdigest()[:16], imported
 
 
 def _bare(tree: ast.AST) -> ast.AST:
@@ -130,14 +136,16 @@ def _lies(beside: Path, top: str) -> bool:
 
 
 @cache
-def _file_of(module: str) -> str | None:
-    if module in sys.modules:
-        return getattr(sys.modules[module], "__file__", None)
-    try:
-        spec = importlib.util.find_spec(module)
-    except ModuleNotFoundError:
-        return None  # `from curate.stage import Rule` asks for curate.stage.Rule, which is no module
-    return spec.origin if spec else None
+def _file_of(module: str, beside: Path) -> str | None:
+    """Where a module lies, found without importing anything; None for a name in a module, as ``stage.Rule`` is."""
+    top, *rest = module.split(".")
+    found = importlib.util.find_spec(top) if top in OURS else None
+    root = Path(str(found.origin)).parent if found else beside / top
+    path = root.joinpath(*rest)
+    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+        if candidate.is_file():
+            return str(candidate)
+    return None
 
 
 def code_version(fn: Callable[..., Any], declared: str | None) -> str:

@@ -164,11 +164,12 @@ def test_edited_code_without_a_new_version_stops_the_plan(tmp_path, monkeypatch)
 
 
 def test_a_source_hash_ignores_comments_and_follows_imports(tmp_path, monkeypatch):
-    from curate.identity import _closure
+    from curate.identity import _closure, _parsed
 
     def hash_of(text):
         (tmp_path / "m.py").write_text(text)
         _closure.cache_clear()
+        _parsed.cache_clear()
         return _closure(str(tmp_path / "m.py"), "m")
 
     first = hash_of('def f(x):\n    """Doc."""\n    return x + 1\n')
