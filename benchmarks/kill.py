@@ -48,6 +48,12 @@ def values_of(store: Path) -> str:
     return json.loads(path.read_text())["values"]
 
 
+def without_folders(setting: str) -> str:
+    """A setting without the folders of a path in it, which are this machine's own."""
+    name, _, value = setting.partition("=")
+    return f"{name}={value.rsplit('/', 1)[-1]}"
+
+
 def main() -> int:
     """0 where every engine ends with the reference's hashes and a further run computes nothing."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -95,7 +101,7 @@ def main() -> int:
         json.dumps(
             {
                 "pipeline": arguments.pipeline,
-                "sets": arguments.sets,
+                "sets": [without_folders(s) for s in arguments.sets],
                 "undisturbed_seconds": round(duration, 1),
                 "reference": reference,
                 "engines": report,

@@ -38,6 +38,12 @@ def manifest_of(store: Path) -> dict:
     return json.loads(path.read_text())
 
 
+def without_folders(setting: str) -> str:
+    """A setting without the folders of a path in it, which are this machine's own."""
+    name, _, value = setting.partition("=")
+    return f"{name}={value.rsplit('/', 1)[-1]}"
+
+
 def main() -> int:
     """Run every variant; 0 where all agree."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -71,7 +77,7 @@ def main() -> int:
         json.dumps(
             {
                 "pipeline": arguments.pipeline,
-                "sets": arguments.sets,
+                "sets": [without_folders(s) for s in arguments.sets],
                 "same": same,
                 "different_steps": differ,
                 "variants": {n: {"values": f["values"], "seconds": round(f["seconds"], 1)} for n, f in found.items()},

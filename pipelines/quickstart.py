@@ -25,7 +25,7 @@ from curate.plan import Frame, Mix, Plan, conclude, fit, plan, read, write
 from curate.trial import Trial, experiment, sample_bytes
 from scorers import lm, loss_ratio
 
-REFERENCE = 30_000       # tokens a second at which the whole environment is done in about three minutes on two cores
+REFERENCE = 30_000  # tokens a second at which the whole environment is done in about three minutes on two cores
 
 
 @dataclass(frozen=True, kw_only=True)
