@@ -178,12 +178,12 @@ class Runner:
         stored = {n.removesuffix(".json") for n in self.store.names(receipts)} if items else set()
         weights = weights or [0] * len(items)
         found: list[dict[str, Any] | None] = [None] * len(items)
-        todo = []
-        for i, (name, _) in enumerate(items):
-            if name in stored:
-                found[i] = self.store.get_json(f"{receipts}/{name}.json") | {"stored": True}
-            else:
-                todo.append(i)
+        have = [i for i, (name, _) in enumerate(items) if name in stored]
+        todo = [i for i, (name, _) in enumerate(items) if name not in stored]
+        for i, receipt in zip(
+            have, self.store.get_jsons([f"{receipts}/{items[i][0]}.json" for i in have]), strict=True
+        ):
+            found[i] = receipt | {"stored": True}
         if todo:
             self.watch.begin(label, len(todo), sum(weights[i] for i in todo))
             recorded = Recorded(task, self.store, receipts)

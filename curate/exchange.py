@@ -70,8 +70,8 @@ def read_buckets(store: Store, ranges: Iterable[tuple[str, int, int]]) -> list[p
 def index_of(store: Store, paths: Sequence[str]) -> dict[int, list[tuple[str, int, int]]]:
     """Bucket to its ranges in all files, in the order of the files."""
     found: dict[int, list[tuple[str, int, int]]] = {}
-    for path in paths:
-        for bucket, start, length, _, _ in store.get_json(f"{path}.index"):
+    for path, index in zip(paths, store.get_jsons([f"{path}.index" for path in paths]), strict=True):
+        for bucket, start, length, _, _ in index:
             found.setdefault(bucket, []).append((path, start, length))
     return dict(sorted(found.items()))
 

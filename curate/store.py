@@ -19,7 +19,7 @@ import os
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -173,6 +173,14 @@ class Store:
     def get_json(self, path: str) -> Any:
         """A JSON value."""
         return json.loads(self.read(path))
+
+    def get_jsons(self, paths: Sequence[str]) -> list[Any]:
+        """Several JSON values, fetched side by side where the store is remote."""
+        if self.local or not paths:
+            return [self.get_json(path) for path in paths]
+        full = [self.full(path) for path in paths]
+        found = self._at[0].cat(full)
+        return [json.loads(found[path]) for path in full]
 
     def put_table(self, path: str, table: pa.Table) -> Published:
         """Publish a table as Parquet, in the one canonical layout; what stands there counts."""
