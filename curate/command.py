@@ -213,7 +213,8 @@ class Plain:
             speed = f"  {seconds:.1f} s" + (
                 f", {self.weight / 1e6 / max(seconds, 1e-9):.1f} MB/s" if self.weight else ""
             )
-        print(f"{label}: {outcome}{speed}", flush=True)
+        first, _, more = outcome.partition("\n")
+        print(f"{label}: {first}{speed}" + (f"\n{more}" if more else ""), flush=True)
 
 
 class Rich:
@@ -263,7 +264,9 @@ class Rich:
         if WITHIN in label and (found is None or time.perf_counter() - found[1] < QUICK):
             return
         seconds = f" in {time.perf_counter() - found[1]:.1f} s" if found else ""
-        self.progress.console.print(f"[dim]{label}[/]  {outcome}{seconds}", highlight=False)
+        first, _, more = outcome.partition("\n")
+        more = f"\n[dim]{escape(more)}[/]" if more else ""
+        self.progress.console.print(f"{escape(label)}  {escape(first)}{seconds}{more}", highlight=False)
 
 
 def funnel(manifest: dict[str, Any], mix: str) -> Table:

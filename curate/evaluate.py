@@ -150,6 +150,7 @@ class Runner:
         self.states: dict[int, State] = {}
         self.contents: dict[int, tuple[str, str]] = {}
         self.steps: dict[str, dict[str, Any]] = {}
+        self.early: dict[int, int] = {}  # rows that a hoisted step was computed for in an earlier pass
         self.listings: dict[int, list[File]] = {}
         self.opened: Engine | None = None
         self.computed = 0
@@ -173,6 +174,7 @@ class Runner:
         needs: Needs = NOTHING,
         weights: Sequence[int] | None = None,
         why: str = "",
+        tell: Callable[[Sequence[dict[str, Any]]], str] | None = None,
     ) -> list[dict[str, Any]]:
         """Receipts of a task on items, in their order; stored ones are read, the others carried out."""
         stored = {n.removesuffix(".json") for n in self.store.names(receipts)} if items else set()
@@ -190,8 +192,8 @@ class Runner:
             batches = list(batched(todo, weights))
             named = [(", ".join(items[i][0] for i in b), [items[i] for i in b]) for b in batches]
             try:
-                for at, done in self.engine.map(recorded, named, label=label, needs=needs):
-                    for i, receipt in zip(batches[at], done["receipts"], strict=True):
+                for at, batch in self.engine.map(recorded, named, label=label, needs=needs):
+                    for i, receipt in zip(batches[at], batch["receipts"], strict=True):
                         found[i] = receipt
                         rows = int(receipt.get("rows_in", receipt.get("rows", 0)) or 0)
                         self.watch.advance(label, 1, rows, weights[i])
@@ -204,9 +206,10 @@ class Runner:
                     fix="the traceback names the line; fix it and run again, finished parts are kept",
                 ) from error
             self.computed += len(todo)
+        done = [r for r in found if r is not None]
         outcome = f"{len(todo)} computed, {len(items) - len(todo)} reused" + (f" ({why})" if why and todo else "")
-        self.watch.end(label, outcome)
-        return [r for r in found if r is not None]
+        self.watch.end(label, f"{outcome}\n{tell(done)}" if tell is not None and todo else outcome)
+        return done
 
     def note(self, node: Node, entry: Mapping[str, Any]) -> None:
         """Write a step's entry for the manifest."""
@@ -335,12 +338,14 @@ class Runner:
                 steps.append(Decide(label, step.rules))
                 made.append(made_of)
         ahead = [s for s in self._ahead(node, ids) if s not in chain]
-        extra = [self._compute(step, ids)[0] for step in ahead]
+        early = [self._compute(step, ids) for step in ahead]
+        extra = [compute for compute, _, _ in early]
         living = state.living if who == state.who else f"living/{who}"
         task = Pass(self.store, (*steps, *extra), None if living == state.living else living)
         name = digest([state.who, who, [s.home if isinstance(s, Compute) else s.label for s in task.steps]])
-        label = " + ".join(dict.fromkeys(s.label for s in task.steps))
-        reasons = said({s.label: self.why(n, m) for s, n, m in zip(steps, chain, made, strict=True)})
+        names = list(dict.fromkeys(s.label for s in task.steps))
+        label = " + ".join(names if len(names) < 3 else [names[0], "…", names[-1]])
+        causes = [self.why(n, m) for n, m in zip([*chain, *ahead], [*made, *(m for _, m, _ in early)], strict=True)]
         views = state.views()
         receipts = self.carry(
             task,
@@ -349,7 +354,7 @@ class Runner:
             receipts=f"receipts/{name}",
             needs=needs,
             weights=[v.part.text_bytes for v in views],
-            why=reasons,
+            tell=lambda found: told(task.steps, causes, found),
         )
         alive = tuple(r["rows_out"] for r in receipts)
         if tuple(r["rows_in"] for r in receipts) != state.alive:
@@ -358,9 +363,13 @@ class Runner:
                 where=node.where,
                 fix="files of the store were removed; use a new one",
             )
+        for i, step in enumerate(ahead, start=len(steps)):
+            self.early[id(step)] = sum(r["steps"][i]["computed"] for r in receipts if "stored" not in r)
         for i, (step, made_of) in enumerate(zip(chain, made, strict=True)):
             entries = [r["steps"][i] | ({"computed": 0} if "stored" in r else {}) for r in receipts]
             entry = fold(entries, keep=isinstance(step, Keep)) | {"made_of": made_of}
+            if early_rows := self.early.get(id(step)):
+                entry |= {"computed": early_rows, "reused": max(0, entry["rows"] - early_rows)}
             if isinstance(step, Keep):
                 entry |= {"kind": "keep", "rules": [{"because": r.because, "keep": str(r.keep)} for r in step.rules]}
             else:
@@ -648,11 +657,18 @@ def batched(items: Sequence[int], weights: Sequence[int]) -> Iterable[list[int]]
         yield batch
 
 
-def said(reasons: Mapping[str, str]) -> str:
-    """Why the steps of a pass are computed, in a few words: the common reason, or one each."""
-    if len(set(reasons.values())) == 1:
-        return next(iter(reasons.values()))
-    return "; ".join(f"{label}: {why}" for label, why in reasons.items())
+def told(steps: Sequence[Compute | Decide], causes: Sequence[str], receipts: Sequence[Mapping[str, Any]]) -> str:
+    """What each step of a pass did, a line a step: reused, or computed for how many rows, and why."""
+    lines = []
+    for i, (step, why) in enumerate(zip(steps, causes, strict=True)):
+        entries = [r["steps"][i] for r in receipts if "stored" not in r]
+        if isinstance(step, Decide):
+            dropped = sum(sum(r["steps"][i]["dropped"].values()) for r in receipts)
+            lines.append(f"  {step.label}: {dropped:,} dropped")
+        else:
+            rows = sum(e["computed"] for e in entries)
+            lines.append(f"  {step.label}: " + (f"computed for {rows:,} rows ({why})" if rows else "reused"))
+    return "\n".join(lines)
 
 
 def fold(entries: Sequence[Mapping[str, Any]], *, keep: bool) -> dict[str, Any]:

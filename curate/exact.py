@@ -27,17 +27,26 @@ from curate.text import string_buffers
 
 
 @dataclass(frozen=True, kw_only=True)
-class Exact:
-    """What counts as the same text, and which copy is kept.
+class Content:
+    """What counts as the same text: the settings of ``content_hash``, which no other setting changes.
 
     Args:
         normalise: compare texts lower-cased, with runs of white space as one space and none at the ends.
+    """
+
+    normalise: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exact(Content):
+    """What counts as the same text, and which copy is kept.
+
+    Args:
         keep_by: policy of columns that chooses the row to keep, such as ``("-text_bytes",)``; see ``curate.keeper``.
         seed: the pipeline's seed.
         label: names the hash that breaks ties.
     """
 
-    normalise: bool = False
     keep_by: tuple[str, ...] = ()
     seed: int = 0
     label: str = "exact"
@@ -45,9 +54,13 @@ class Exact:
     def __post_init__(self) -> None:
         policy(self.keep_by)
 
+    def each(self) -> Content:
+        """The settings of ``content_hash``: another policy hashes nothing again."""
+        return Content(normalise=self.normalise)
+
 
 @stage(reads={"text": TEXT}, writes={"content_hash": UINT64, "content_check": UINT64}, grain=Grain.EACH, version="1")
-def content_hash(docs: pa.Table, config: Exact) -> pa.Table:
+def content_hash(docs: pa.Table, config: Content) -> pa.Table:
     """The two halves of each text's 128-bit hash; texts are equal where both are. A null text is an empty one."""
     text = docs["text"].combine_chunks()
     if config.normalise:

@@ -45,48 +45,69 @@ from curate.text import next_character, string_buffers
 U64: TypeAlias = npt.NDArray[np.uint64]
 I64: TypeAlias = npt.NDArray[np.int64]
 
-LIMIT = 10**8           # rows with a partner that one process joins
-BLOCK = 1 << 23         # shingles verified at once: 64 MB
+LIMIT = 10**8  # rows with a partner that one process joins
+BLOCK = 1 << 23  # shingles verified at once: 64 MB
 
 
 @dataclass(frozen=True, kw_only=True)
-class MinHash:
-    """How near two documents must be, and which copy is kept.
-
-    The defaults are those of FineWeb (Penedo et al. 2024) for shingles and bands; the verification is ours.
+class Signature:
+    """What a signature is made of: the settings of ``signatures``, which no other setting changes.
 
     Args:
         ngram: words in a shingle.
         bands: band keys a document has; one shared key makes a candidate pair.
         rows: minima in a band key. ``(1 / bands) ** (1 / rows)`` is near the similarity where the curve is steepest.
-        threshold: Jaccard index that a pair must reach.
-        bucket_cap: rows of a bucket up to which all its pairs are candidates.
-        neighbours: in a larger bucket, the rows that each row is paired with, next in the order of signatures.
-        keep_by: policy of columns that chooses the row to keep, such as ``("-text_bytes",)``; see ``curate.keeper``.
         seed: chooses the hash functions, and breaks ties.
-        label: names the hash that breaks ties.
     """
 
     ngram: int = 5
     bands: int = 14
     rows: int = 8
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _at_least_one(self, "ngram", "bands", "rows")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MinHash(Signature):
+    """How near two documents must be, and which copy is kept.
+
+    The defaults are those of FineWeb (Penedo et al. 2024) for shingles and bands; the verification is ours.
+
+    Args:
+        threshold: Jaccard index that a pair must reach.
+        bucket_cap: rows of a bucket up to which all its pairs are candidates.
+        neighbours: in a larger bucket, the rows that each row is paired with, next in the order of signatures.
+        keep_by: policy of columns that chooses the row to keep, such as ``("-text_bytes",)``; see ``curate.keeper``.
+        label: names the hash that breaks ties.
+    """
+
     threshold: float = 0.8
     bucket_cap: int = 128
     neighbours: int = 16
     keep_by: tuple[str, ...] = ()
-    seed: int = 0
     label: str = "minhash"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         policy(self.keep_by)
-        for name in ("ngram", "bands", "rows", "bucket_cap", "neighbours"):
-            if getattr(self, name) < 1:
-                raise UnknownSetting(
-                    f"{name} is {getattr(self, name)}", where="MinHash", fix=f"give {name} a value of 1 or more"
-                )
+        _at_least_one(self, "bucket_cap", "neighbours")
         if not 0 < self.threshold <= 1:
             raise UnknownSetting(
                 f"threshold is {self.threshold}", where="MinHash", fix="give a Jaccard index above 0 and at most 1"
+            )
+
+    def each(self) -> Signature:
+        """The settings of ``signatures``: another threshold signs nothing again."""
+        return Signature(ngram=self.ngram, bands=self.bands, rows=self.rows, seed=self.seed)
+
+
+def _at_least_one(config: Signature, *names: str) -> None:
+    for name in names:
+        if getattr(config, name) < 1:
+            raise UnknownSetting(
+                f"{name} is {getattr(config, name)}", where="MinHash", fix=f"give {name} a value of 1 or more"
             )
 
 
@@ -115,12 +136,12 @@ def collision_table(bands: int, rows: int) -> pa.Table:
 
 # ---- words and shingles -------------------------------------------------------------------------------------------
 
-_K1 = np.uint64(0x9E3779B97F4A7C15)     # odd constants: the golden ratio, and primes of xxHash
+_K1 = np.uint64(0x9E3779B97F4A7C15)  # odd constants: the golden ratio, and primes of xxHash
 _K2 = np.uint64(0xC2B2AE3D27D4EB4F)
 _K3 = np.uint64(0x165667B19E3779F9)
-_WIDE = np.uint64(1 << 40)              # marks a character outside ASCII; no run of ASCII word bytes has this byte
-_ENDS = np.uint32(1 << 31)              # in the folding table: the word ends after this character
-_HIGH = 0x40000                         # no letter or digit lies in the planes from here on
+_WIDE = np.uint64(1 << 40)  # marks a character outside ASCII; no run of ASCII word bytes has this byte
+_ENDS = np.uint32(1 << 31)  # in the folding table: the word ends after this character
+_HIGH = 0x40000  # no letter or digit lies in the planes from here on
 
 
 @cache
@@ -131,8 +152,8 @@ def _folding() -> npt.NDArray[np.uint32]:
         char = chr(point)
         if char.isalnum() or char == "_":
             table[point] = ord(char.lower()[0])
-    table[0x130] |= _ENDS               # dotted capital I is lower-cased as i and a combining dot, which is no letter
-    table[ord("ς")] = ord("σ")          # str.lower chooses between them by context
+    table[0x130] |= _ENDS  # dotted capital I is lower-cased as i and a combining dot, which is no letter
+    table[ord("ς")] = ord("σ")  # str.lower chooses between them by context
     return table
 
 
@@ -169,7 +190,7 @@ def _shingle(data, start, end, fold, ngram, ring, out):  # type: ignore[no-untyp
     Returns:
         The hashes' array and how many it holds.
     """
-    oldest = np.uint64(1)               # the weight of the word that leaves the window: _K1 ** ngram
+    oldest = np.uint64(1)  # the weight of the word that leaves the window: _K1 ** ngram
     for _ in range(ngram):
         oldest *= _K1
     ring[:] = 0
@@ -180,7 +201,7 @@ def _shingle(data, start, end, fold, ngram, ring, out):  # type: ignore[no-untyp
     i = start
     while i < end:
         h = np.uint64(0)
-        held = np.uint64(0)             # ASCII characters not yet absorbed, one a byte
+        held = np.uint64(0)  # ASCII characters not yet absorbed, one a byte
         holds = 0
         inside = False
         while i < end:
@@ -262,18 +283,18 @@ def _sign(offsets, data, fold, ngram, rows, scale, shift, keys, counts):  # type
         unique = 0
         for j in range(count):
             h = out[j]
-            if h == 0:                  # 0 marks a free slot
+            if h == 0:  # 0 marks a free slot
                 h = np.uint64(1)
             at = h & mask
             while seen[at] != 0 and seen[at] != h:
                 at = (at + np.uint64(1)) & mask
-            distinct[unique] = np.uint32(h >> np.uint64(32))        # written over by the next one where it is known
+            distinct[unique] = np.uint32(h >> np.uint64(32))  # written over by the next one where it is known
             unique += seen[at] == 0
             seen[at] = h
         counts[doc] = unique
         least[:] = 0xFFFFFFFF
         for first in range(0, unique, 2048):
-            stretch = distinct[first : min(first + 2048, unique)]       # a loop from 0 is vectorised
+            stretch = distinct[first : min(first + 2048, unique)]  # a loop from 0 is vectorised
             for k in range(len(scale)):
                 m = least[k]
                 by = scale[k]
@@ -282,7 +303,7 @@ def _sign(offsets, data, fold, ngram, rows, scale, shift, keys, counts):  # type
                     m = min(m, np.uint32(stretch[j] * by + plus))
                 least[k] = m
         for band in range(keys.shape[1]):
-            key = _finish(np.uint64(band + 1) * _K1)        # so that no two bands share a key
+            key = _finish(np.uint64(band + 1) * _K1)  # so that no two bands share a key
             for k in range(band * rows, (band + 1) * rows):
                 key = _absorb(key, np.uint64(least[k]))
             keys[doc, band] = _finish(key)
@@ -315,7 +336,7 @@ def _shingle_sets(offsets, data, fold, ngram):  # type: ignore[no-untyped-def]
 
 
 @stage(reads={"text": TEXT}, writes={"minhash": pa.list_(UINT64), "shingles": INT32}, grain=Grain.EACH, version="1")
-def signatures(docs: pa.Table, config: MinHash) -> pa.Table:
+def signatures(docs: pa.Table, config: Signature) -> pa.Table:
     """Band keys and the number of distinct shingles. A text without a word has null and 0 and is never a near copy."""
     offsets, data = string_buffers(docs["text"])
     n = len(offsets) - 1
@@ -450,7 +471,7 @@ def _join(a, b, n):  # type: ignore[no-untyped-def]
             parent[y] = x
         elif y < x:
             parent[x] = y
-    for x in range(n):                  # a parent is never larger than its child, so that it is final before it
+    for x in range(n):  # a parent is never larger than its child, so that it is final before it
         parent[x] = parent[parent[x]]
     return parent
 
@@ -506,7 +527,7 @@ def _itinerary(pairs: pa.Table) -> tuple[pa.Table, dict[str, int]]:
     numbers = {"buckets_over_cap": int(left_out.sum()), "pairs_not_compared": int(n[left_out].sum())}
     a, b, n = a[~left_out], b[~left_out], n[~left_out]
     rows, at_a, at_b, root = components(a, b)
-    weight = np.zeros(len(rows), dtype=np.int64)            # shingles of each row, or somewhat more
+    weight = np.zeros(len(rows), dtype=np.int64)  # shingles of each row, or somewhat more
     np.maximum.at(weight, at_a, n)
     np.maximum.at(weight, at_b, n)
     distinct = _distinct(at_a << 32 | at_b)
@@ -567,7 +588,7 @@ def _pack(docs: pa.Table, config: MinHash) -> pa.Table:
     if len(row) > len(docs):
         sets = sets.take(pa.array(row))
     partner_at, partners = _lists(docs["partners"])
-    met = np.zeros(len(row) + 1, dtype=np.int64)        # partners of each record: all of the row's in its first block
+    met = np.zeros(len(row) + 1, dtype=np.int64)  # partners of each record: all of the row's in its first block
     met[first[:-1] + 1] = np.diff(partner_at)
     met = np.cumsum(met)
     return pa.table(
@@ -583,7 +604,10 @@ def _pack(docs: pa.Table, config: MinHash) -> pa.Table:
 def _verify(records: pa.Table, config: MinHash) -> pa.Table:
     """The pairs of whole blocks that reach the threshold: ``a`` < ``b``, and ``jaccard``."""
     a, b, jaccard, lost = _compare(
-        records["block"].to_numpy(), records[ADDRESS].to_numpy(), *_lists(records["set"]), *_lists(records["partners"]),
+        records["block"].to_numpy(),
+        records[ADDRESS].to_numpy(),
+        *_lists(records["set"]),
+        *_lists(records["partners"]),
         config.threshold,
     )
     if lost:
@@ -633,7 +657,7 @@ def _jaccard(x, y, threshold):  # type: ignore[no-untyped-def]
         need -= 1
     while need / (total - need) < threshold:
         need += 1
-    spare_x, spare_y = len(x) - need, len(y) - need         # elements of each that may be missing from the other
+    spare_x, spare_y = len(x) - need, len(y) - need  # elements of each that may be missing from the other
     i = j = shared = 0
     while i < len(x) and j < len(y) and spare_x >= 0 and spare_y >= 0:
         if x[i] == y[j]:
@@ -700,7 +724,12 @@ def near_duplicates(rows: Rows, config: MinHash) -> pa.Table:
     rows.report(numbers)
     clusters = pa.table({ADDRESS: members, "near_cluster": members[root]})
     return rows.exchange(
-        _emit, _keep, reads=tuple(policy_reads(config.keep_by)), by="near_cluster", label="clusters", given=config,
+        _emit,
+        _keep,
+        reads=tuple(policy_reads(config.keep_by)),
+        by="near_cluster",
+        label="clusters",
+        given=config,
         alongside=clusters,
     )
 

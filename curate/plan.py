@@ -136,8 +136,10 @@ class Frame:
         where = here()
         config = _settings(stage.name, stage.config_type, config, where)
         above = self.node
-        if stage.each is not None and not _has(above, stage.each, config):
-            above = Apply(where, above, stage.each, config)
+        if stage.each is not None:
+            half = config.each() if hasattr(config, "each") else config
+            if not _has(above, stage.each, half):
+                above = Apply(where, above, stage.each, half)
         return Frame(Apply(where, above, stage, config, dict(artifacts)))
 
     def keep(

@@ -148,7 +148,8 @@ def run(
     Raises CurateError with its place and its remedy.
     """
     store.check_writable()
-    runner = Runner(plan, store, open_engine, content, watch or Silent(), on_error, _latest(store, name))
+    watch = Silent() if watch is None else watch
+    runner = Runner(plan, store, open_engine, content, watch, on_error, _latest(store, name))
     check_versions(runner, same_code)
     folder = f"runs/{name}-{plan_identity(runner)}"
     if store.exists(f"{folder}/manifest.json"):

@@ -225,7 +225,8 @@ def stage(
         grain: where a table may be cut.
         by: for GROUP, the column whose equal values arrive together.
         rounds: the function is a program over ``Rows`` (see above).
-        each: an EACH stage with the same settings that must run before: the half that needs no other rows.
+        each: an EACH stage that must run before: the half that needs no other rows. It has the same settings, or those
+            that their method ``each()`` returns, so that a setting of the other half recomputes nothing of it.
         load: opens a model once per worker.
         gpus: devices a worker must have.
         extras: optional dependencies (names in pyproject) that the stage needs.

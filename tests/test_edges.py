@@ -96,3 +96,43 @@ def test_bad_data_stops_a_complete_run_too(tmp_path):
     carry_out(tmp_path, recipe())
     with pytest.raises(BadData):
         carry_out(tmp_path, recipe(), on_error="fail")
+
+
+def test_a_setting_of_one_half_recomputes_nothing_of_the_other(tmp_path):
+    def deduplicated(**near):
+        docs = read(Lists({"a": TEXTS, "b": TEXTS[:2]})).then(
+            exact.duplicates, exact.Exact(keep_by=near.pop("keep_by", ()))
+        )
+        docs = docs.then(minhash.near_duplicates, minhash.MinHash(**near))
+        return plan(write({"m": docs.select(select.uniform(label="r"), rows=3)}))
+
+    carry_out(tmp_path, deduplicated())
+    steps = {s["label"]: s for s in carry_out(tmp_path, deduplicated(threshold=0.9, keep_by=("id",))).manifest["steps"]}
+    assert steps["minhash.signatures"]["computed"] == 0
+    assert steps["exact.content_hash"]["computed"] == 0
+    steps = {s["label"]: s for s in carry_out(tmp_path, deduplicated(bands=7)).manifest["steps"]}
+    assert steps["minhash.signatures"]["computed"] == 5
+
+
+def test_the_log_says_of_every_step_what_was_done_and_why(tmp_path):
+    class Said(list):
+        def begin(self, label, items, weight):
+            pass
+
+        def advance(self, label, items, rows, weight):
+            pass
+
+        def end(self, label, outcome):
+            self.append(outcome)
+
+    def counted(least, letter="a"):
+        docs = read(Lists(FILES)).then(letters, Count(letter=letter)).keep(pl.col("letters") >= least, because="few")
+        return plan(write({"m": Mix(docs.then(most_frequent_first), "copies")}))
+
+    carry_out(tmp_path, counted(1))
+    said = Said()
+    carry_out(tmp_path, counted(2), watch=said)
+    assert any("toys.letters: reused" in s and "keep (few): " in s for s in said)
+    said = Said()
+    carry_out(tmp_path, counted(2, "p"), watch=said)
+    assert any("toys.letters: computed for 14 rows (settings changed)" in s for s in said)
