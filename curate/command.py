@@ -165,9 +165,11 @@ def engine_of(name: str, cluster: str | None, workers: int | None, memory: str, 
 
 
 def finish(store: Store, folder: str, manifest: dict[str, Any]) -> None:
-    """Cards and the report, before the manifest."""
+    """Verdicts, cards and the report, before the manifest."""
     from curate import card, report
 
+    if manifest["trials"]:
+        store.put_json(f"{folder}/trial.json", manifest["trials"])
     for mix in manifest["mixes"]:
         store.publish(f"{folder}/mixes/{mix}/README.md", card.card(manifest, mix, store).encode())
     store.publish(f"{folder}/report.html", report.page(store, folder, manifest).encode())
