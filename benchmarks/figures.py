@@ -49,7 +49,7 @@ def table() -> str:
     names = ("gopher@datatrove", "gopher_repetition@datatrove", "fineweb@datatrove")
     profiles = [agreement["agreement"][name] for name in names]
     least = min(p["same_reason"] for p in profiles) / agreement["documents"]
-    recall, speed = near["gold"]["recall"], near["speed"]["signatures"]["mb_per_cpu_s"]
+    recall = near["gold"]["recall"]
     kinds = decontamination["recall_by_kind"]
     exact = ("verbatim", "verbatim_with_answer", "several_items", "split_by_newlines")
     away = "; ".join(
@@ -79,7 +79,6 @@ def table() -> str:
          f"{near['gold']['precision']:.1f}; {recall['0.90-1.00']['directly']:.3f}, "
          f"{recall['0.80-1.00']['directly']:.3f}",
          "near_dup_gold"),
-        ("MinHash signatures, MB of text a CPU second", f"{speed:.0f}", "near_dup_gold"),
         (f"Contamination, {decontamination['n']}-grams: recall, false alarms",
          f"exact and split copies {min(kinds[k] for k in exact):.2f}, reformatted {kinds['formatting']:.2f}, 5 % of "
          f"words changed {kinds['words_5pct']:.2f}, first half only {kinds['first_half']:.2f}; "

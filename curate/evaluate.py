@@ -262,6 +262,13 @@ class Runner:
         if (bad or uncounted) and self.on_error == "fail":
             raise quarantined(self.store, bad, uncounted, next(r["quarantine"] for r in records if r["quarantine"]))
         parts = tuple(parts_of(node.source, list(zip(files, records, strict=True))))
+        total, living = sum(r["rows"] for r in records), sum(p.living for p in parts)
+        if total != living + bad:
+            raise RowsLost(
+                f"{label}: {total} rows in, {living} living and {bad} quarantined",
+                where=node.where,
+                fix="report this: a source must account for every row of a piece",
+            )
         places = (
             dict.fromkeys(STANDARD, BASE)
             | dict.fromkeys(node.source.columns, BASE)
@@ -342,7 +349,8 @@ class Runner:
         extra = [compute for compute, _, _ in early]
         living = state.living if who == state.who else f"living/{who}"
         task = Pass(self.store, (*steps, *extra), None if living == state.living else living)
-        name = digest([state.who, who, [s.home if isinstance(s, Compute) else s.label for s in task.steps]])
+        # A receipt counts tokens where they are known, so a pass that knows them is another than one that does not.
+        name = digest([state.who, who, state.ids.get("tokens"), [getattr(s, "home", s.label) for s in task.steps]])
         names = list(dict.fromkeys(s.label for s in task.steps))
         label = " + ".join(names if len(names) < 3 else [names[0], "…", names[-1]])
         causes = [self.why(n, m) for n, m in zip([*chain, *ahead], [*made, *(m for _, m, _ in early)], strict=True)]

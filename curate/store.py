@@ -70,7 +70,8 @@ class Store:
 
     @cached_property
     def _at(self) -> tuple[Any, str]:
-        fs, root = fsspec.core.url_to_fs(self.url)
+        # Other processes publish too, so a remembered listing would hide what they did.
+        fs, root = fsspec.core.url_to_fs(self.url, use_listings_cache=False)
         return fs, root.rstrip("/")
 
     @property

@@ -25,7 +25,7 @@ from curate.plan import Frame, Mix, Plan, conclude, fit, plan, read, write
 from curate.trial import Trial, experiment, sample_bytes
 from scorers import lm, loss_ratio
 
-REFERENCE = 30_000  # tokens a second at which the whole environment is done in about three minutes on two cores
+REFERENCE = 52_000  # tokens a second from which on the whole environment is done in five minutes on two cores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,8 @@ def calibrate(config: Quickstart) -> Quickstart:
     """Cut the environment to what this machine does in a few minutes; arms and seeds are never cut.
 
     Ten seconds of training on random tokens tell the speed, for small models take most of the time; files are used
-    whole. The cut is a power of two times 0.5 MB a package, so that machines of one kind agree.
+    whole. Half of the time goes into arms and seeds, so the cut is steep: the limit a package is halved for every
+    fourth root of two that the machine is slower, in powers of two, so that machines of one kind agree.
     """
     if config.source != "environment" or config.package_bytes is not None:
         return config
@@ -89,7 +90,8 @@ def calibrate(config: Quickstart) -> Quickstart:
     while time.perf_counter() - began < 10:
         loop.train(shape, loop.Training(tokens=20_000, batch=16), ids)
         tokens_seen += 20_000
-    halvings = max(0, round(math.log2(REFERENCE * (time.perf_counter() - began) / tokens_seen)))
+    speed = tokens_seen / (time.perf_counter() - began)
+    halvings = max(0, math.ceil(4 * math.log2(REFERENCE / speed)))
     return replace(config, package_bytes=max(500_000, 8_000_000 >> halvings))
 
 

@@ -4,7 +4,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from test_run import FILES, carry_out, recipe
-from toys import Count, Lists, letters, longest, most_frequent_first, share, size
+from toys import Count, Lists, letters, longest, most_frequent_first, same_size, share, size, tokens
 
 from curate import exact, minhash, quality, select
 from curate.columns import ADDRESS, INT64, TEXT
@@ -136,3 +136,19 @@ def test_the_log_says_of_every_step_what_was_done_and_why(tmp_path):
     said = Said()
     carry_out(tmp_path, counted(2, "p"), watch=said)
     assert any("toys.letters: computed for 14 rows (settings changed)" in s for s in said)
+
+
+def test_the_funnel_counts_tokens_whatever_ran_before(tmp_path):
+    """A pass that was carried out before tokens were known is not taken for one that counts them."""
+
+    def counted(known):
+        docs = read(Lists(FILES))
+        docs = (docs.then(tokens) if known else docs).then(
+            same_size
+        )  # a barrier, so that tokens are a pass of their own
+        docs = docs.then(letters).keep(pl.col("letters") > 0, because="few").then(most_frequent_first)
+        return plan(write({"m": Mix(docs, "copies")}, columns=["letters"]))
+
+    carry_out(tmp_path, counted(known=False))
+    steps = {s["label"]: s for s in carry_out(tmp_path, counted(known=True)).manifest["steps"]}
+    assert steps["keep (few)"]["in"]["tokens"] == steps["keep (few)"]["in"]["text_bytes"] > 0

@@ -156,3 +156,9 @@ def words(docs: pa.Table) -> pa.Table:
     split = [(i, k, w) for i, text in enumerate(docs["text"].to_pylist()) for k, w in enumerate(text.split())]
     rows, numbers, found = zip(*split, strict=True) if split else ((), (), ())
     return pa.table({"row": pa.array(rows, INT64), "text": pa.array(found, TEXT), "word": pa.array(numbers, INT64)})
+
+
+@stage(reads={"text": TEXT}, writes={"tokens": INT64}, grain=Grain.EACH, version="1")
+def tokens(docs: pa.Table) -> pa.Table:
+    """A token a byte."""
+    return pa.table({"tokens": pa.compute.binary_length(docs["text"]).cast(INT64)})
