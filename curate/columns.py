@@ -21,6 +21,7 @@ HASH128 = pa.binary(16)
 
 ROW = "row"  # position in the part, int64
 ADDRESS = "address"  # uint64, (part ordinal << 32) | row
+QUARANTINED = "quarantined"  # what a MANY stage may return beside its columns: why a row cannot be replaced
 PARENT = "parent"  # address text "part:row" of the row that a replaced row came from
 
 # What every document carries from reading on; a pipeline may read these without writing them.

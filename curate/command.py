@@ -291,7 +291,8 @@ def funnel(manifest: dict[str, Any], mix: str) -> Table:
             note += f" + {step['uncounted']} byte ranges" if step["uncounted"] else ""
             table.add_row(label, f"{step['rows_out']:,}", megabytes(step["text_bytes"]), "", note)
         elif step["kind"] == "replace":
-            lost_rows = ", ".join(f"{k} {n:,}" for k, n in step["dropped"].items())
+            losses = [f"{k} {n:,}" for k, n in step["dropped"].items()]
+            lost_rows = ", ".join(losses + ([f"{step['quarantined']:,} quarantined"] if step["quarantined"] else []))
             table.add_row(label, f"{step['rows_out']:,}", megabytes(step["text_bytes"]), "", lost_rows)
         elif step["kind"] == "keep":
             lost = {w: sum(v.get(w, 0) for v in step["lost"].values()) for w in step["in"]}

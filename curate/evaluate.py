@@ -19,7 +19,7 @@ from curate.errors import BadData, CurateError, GuardFailed, PartFailed, RowsLos
 from curate.exchange import Answer, Home, StoredRows, index_of, put_buckets
 from curate.hashing import digest, merge
 from curate.identity import code_version, plain, stable_name
-from curate.ingest import Ingest, Replace, parts_of, record_path
+from curate.ingest import NO_ROWS_LEFT, Ingest, Replace, parts_of, record_path
 from curate.parts import BASE, DOCUMENT, Part, View
 from curate.passes import Compute, Decide, Pass
 from curate.plan import (
@@ -260,7 +260,8 @@ class Runner:
         bad = sum(r["quarantined"] for r in records)
         uncounted = sum(r["uncounted"] for r in records)
         if (bad or uncounted) and self.on_error == "fail":
-            raise quarantined(self.store, bad, uncounted, next(r["quarantine"] for r in records if r["quarantine"]))
+            first = next(r["quarantine"] for r in records if r["quarantine"])
+            raise quarantined(self.store, label, bad, uncounted, first)
         parts = tuple(parts_of(node.source, list(zip(files, records, strict=True))))
         total, living = sum(r["rows"] for r in records), sum(p.living for p in parts)
         if total != living + bad:
@@ -516,11 +517,12 @@ class Runner:
         made_of |= {"living": state.who}
         views = state.views()
         label = self.labels[id(node)]
+        lost = f"{compute.home}/lost-{state.who}"
         records = self.carry(
-            Replace(self.store, compute, carried),
+            Replace(self.store, compute, carried, lost),
             [(v.part.name, v) for v in views],
             label=label,
-            receipts=f"{compute.home}/parts-{state.who}",
+            receipts=f"{compute.home}/records-{state.who}",
             weights=[v.part.text_bytes for v in views],
             why=self.why(node, made_of),
         )
@@ -530,10 +532,18 @@ class Runner:
                 where=node.where,
                 fix="files of the store were removed; use a new one",
             )
+        kept, childless, bad = (sum(r[n] for r in records) for n in ("rows_kept", "childless", "quarantined"))
+        if kept + childless + bad != state.rows:
+            raise RowsLost(
+                f"{label}: {state.rows} rows in, {kept} replaced, {childless} dropped and {bad} quarantined",
+                where=node.where,
+                fix="report this: replacing rows must account for every one",
+            )
+        if bad and self.on_error == "fail":
+            raise quarantined(self.store, label, bad, 0, next(r["quarantine"] for r in records if r["quarantine"]))
         parts = tuple(parts_of(source, [(v.part.file, r) for v, r in zip(views, records, strict=True)]))
         columns = [*STANDARD, *source.columns, PARENT, *node.stage.writes(node.config)]
         places = dict.fromkeys(columns, BASE) | {"text": DOCUMENT, "extra": DOCUMENT}
-        childless = sum(r["childless"] for r in records)
         self.note(
             node,
             {
@@ -542,7 +552,11 @@ class Runner:
                 "rows_out": sum(p.living for p in parts),
                 "text_bytes": sum(p.text_bytes for p in parts),
                 "made_of": made_of,
-                "dropped": {"no_rows_left": childless} if childless else {},
+                "dropped": {NO_ROWS_LEFT: childless} if childless else {},
+                "lost": lost,
+                "quarantined": bad,
+                "uncounted": 0,
+                "quarantine": [r["quarantine"] for r in records if r["quarantine"]],
                 "values": merge([p.name for p in parts]),
             },
         )
@@ -638,12 +652,18 @@ def labels(nodes: Sequence[Node]) -> dict[int, str]:
     return names
 
 
-def quarantined(store: Store, rows: int, uncounted: int, path: str) -> BadData:
-    """The error of a run that stops at what cannot be read, with the first of it."""
+def quarantined(store: Store, label: str, rows: int, uncounted: int, path: str) -> BadData:
+    """The error of a run that stops at what cannot be read or replaced, with the first of it."""
     first = store.get_table(path).slice(0, 1).to_pylist()[0]
+    if "part" in first:
+        what = f"{label} could not replace {rows} rows: {first['error']}"
+        where = f"{first['file']}, part {first['part']}, row {first['row']}, id {first['id']}"
+    else:
+        what = f"{rows} rows and {uncounted} byte ranges cannot be read: {first['error']}"
+        where = f"{first['file']}, byte {first['offset']}, row {first['row']}"
     return BadData(
-        f"{rows} rows and {uncounted} byte ranges cannot be read: {first['error']}",
-        where=f"{first['file']}, byte {first['offset']}, row {first['row']}",
+        what,
+        where=where,
         fix="repair the file, or run with --on-error quarantine",
     )
 

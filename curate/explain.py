@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.columns import PARENT, ROW, STANDARD, UINT64, unpack
+from curate.columns import PARENT, QUARANTINED, ROW, STANDARD, UINT64, unpack
 from curate.hashing import digest
 from curate.parts import BASE, DOCUMENT
 from curate.store import Store
@@ -196,11 +196,28 @@ class Teller:
         for frame in [f for f in self.family if f.label in chosen] or self.family:
             gone = lookup.dropped(self.store, frame, self.part)
             mine = gone.filter(pc.equal(gone[ROW], self.row)).to_pylist()
-            said = f"dropped by {mine[0]['step']}: {mine[0]['because']}" if mine else "lives"
+            said = f"dropped by {mine[0]['step']}: {mine[0]['because']}" if mine else self.replaced()
             found.setdefault(said, []).append(frame.label)
         if len(found) == 1:
             return [("fate", said) for said in found]
         return [("fate", f"{said}  (in {', '.join(labels)})") for said, labels in found.items()]
+
+    def replaced(self) -> str:
+        """What became of a living row where a later step replaced the rows of its part."""
+        name = self.family[0].parts[self.part].name
+        for step in self.manifest["steps"]:
+            if step["kind"] != "replace":
+                continue
+            for what in ("dropped", QUARANTINED):
+                path = f"{step['lost']}/{what}/{name}.parquet"
+                if self.store.exists(path):
+                    found = self.store.get_table(path)
+                    mine = found.filter(pc.equal(found[ROW], self.row)).to_pylist()
+                    if mine and what == QUARANTINED:
+                        return f"quarantined by {step['label']}: {mine[0]['error']}"
+                    if mine:
+                        return f"dropped by {step['label']}: {mine[0]['because']}"
+        return "lives"
 
     def scores(self) -> list[tuple[str, str]]:
         """The rank of the row by every score that it has, among the rows that live, and the cuts."""

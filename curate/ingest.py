@@ -8,10 +8,11 @@ read again.
 A key is XXH3-128 over the id, the source, the text and all other columns, each with its length.
 
 A MANY stage makes parts in the same way (``Replace``): each new row keeps its parent's address and source columns and
-gets a key and an id of its own.
+gets a key and an id of its own. A parent that could not be replaced is quarantined with its error; one that nothing is
+left of is dropped; both are kept by part, row and id.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,20 +22,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from curate.columns import BYTES, INT64, KEY, PARENT, ROW, TEXT
+from curate.columns import BYTES, INT64, KEY, PARENT, QUARANTINED, ROW, TEXT
 from curate.dataset import Bad, File, Piece, Source
 from curate.errors import RowsLost
 from curate.hashing import digest, value_hash
 from curate.identity import plain
 from curate.parts import Columns, Part, View, living_rows
-from curate.passes import Compute, conform, invoke
+from curate.passes import DROPPED, Compute, conform, invoke
 from curate.stage import arrow_type
 from curate.store import Store
 
+NO_ROWS_LEFT = "no_rows_left"
 VERSION = "1"  # of what reading makes of a piece; part of a file's record
 QUARANTINE = pa.schema(
     [("file", TEXT), ("offset", INT64), ("length", INT64), ("rows", INT64), ("row", INT64), ("error", TEXT)]
 )
+REPLACED = pa.schema([*QUARANTINE, ("part", TEXT), ("id", TEXT)])  # rows are counted from the start of the part
 
 
 def record_path(source: Source, file: File) -> str:
@@ -79,11 +82,15 @@ class Ingest:
 
 @dataclass(frozen=True)
 class Replace:
-    """The task of a MANY stage: the living rows of a part become a new part; returns its record, as ``Ingest`` does."""
+    """The task of a MANY stage: the living rows of a part become a new part; returns its record, as ``Ingest`` does.
+
+    What was quarantined and dropped lies under ``lost``, in a file for each part that lost something.
+    """
 
     store: Store
     compute: Compute
     carried: tuple[str, ...]
+    lost: str
 
     def __call__(self, view: View) -> dict[str, Any]:
         """Replace the rows of one part."""
@@ -92,7 +99,7 @@ class Replace:
         stage = self.compute.stage
         made = invoke(self.compute, self.store, columns.get(list(stage.reads(self.compute.config)), rows))
         promised = {ROW: INT64} | {n: arrow_type(c) for n, c in stage.writes(self.compute.config).items()}
-        made = conform(made, promised, None, stage.name, view.part.file.path)
+        made = conform(made, promised, None, stage.name, view.part.file.path, {QUARANTINED: TEXT})
         made = made.take(pa.array(np.argsort(made[ROW].to_numpy(), kind="stable")))
         at = made[ROW].to_numpy()
         if len(at) and not 0 <= at[0] <= at[-1] < len(rows):
@@ -101,6 +108,13 @@ class Replace:
                 where=view.part.file.path,
                 fix="`row` is an index into the table that the stage was given",
             )
+        errors: dict[int, str] = {}
+        if QUARANTINED in made.column_names:
+            failed = made.filter(made[QUARANTINED].is_valid())
+            for row, error in zip(failed[ROW].to_pylist(), failed[QUARANTINED].to_pylist(), strict=True):
+                errors.setdefault(row, error)
+            made = made.filter(pa.array(~np.isin(at, list(errors)))).drop_columns(QUARANTINED)
+            at = made[ROW].to_numpy()
         for name in {"id", "text"} & set(promised):
             if made[name].null_count:
                 raise RowsLost(
@@ -118,8 +132,25 @@ class Replace:
             pa.scalar(f"{view.part.name}", TEXT), pa.array(rows[at]).cast(TEXT), pa.scalar(":", TEXT)
         )
         part = store_part(self.store, Piece(table.append_column(PARENT, parent)))
-        childless = len(rows) - len(np.unique(at))
-        return {"parts": [part] if len(at) else [], "rows_in": len(rows), "childless": childless}
+        gone = np.setdiff1d(np.arange(len(rows)), [*at, *errors])
+        ids = columns.get(["id"], rows)["id"]
+        if len(gone):
+            lost = [rows[gone], ids.take(pa.array(gone)).combine_chunks()]
+            why = [pa.array([word] * len(gone), TEXT) for word in (self.compute.label, NO_ROWS_LEFT)]
+            self.store.put_table(self._at("dropped", view), pa.table([*lost, *why], schema=DROPPED))
+        if errors:
+            self.store.put_table(self._at(QUARANTINED, view), _replaced(view, rows, ids, errors))
+        return {
+            "parts": [part] if len(at) else [],
+            "rows_in": len(rows),
+            "rows_kept": len(np.unique(at)),
+            "childless": len(gone),
+            "quarantined": len(errors),
+            "quarantine": self._at(QUARANTINED, view) if errors else None,
+        }
+
+    def _at(self, what: str, view: View) -> str:
+        return f"{self.lost}/{what}/{view.part.name}.parquet"
 
 
 def store_part(store: Store, piece: Piece) -> dict[str, Any]:
@@ -191,6 +222,16 @@ def _quarantine(
     return pa.table(
         [pa.array(c, f.type) for c, f in zip(zip(*rows, strict=True), QUARANTINE, strict=True)], schema=QUARANTINE
     )
+
+
+def _replaced(view: View, rows: np.ndarray, ids: pa.ChunkedArray, errors: Mapping[int, str]) -> pa.Table:
+    """One line a row of a part that a MANY stage could not replace."""
+    found = [
+        (view.part.file.path, -1, -1, 1, int(rows[i]), error, view.part.name, ids[i].as_py())
+        for i, error in sorted(errors.items())
+    ]
+    columns = zip(*found, strict=True)
+    return pa.table([pa.array(c, f.type) for c, f in zip(columns, REPLACED, strict=True)], schema=REPLACED)
 
 
 def parts_of(source: Source, records: Sequence[tuple[File, dict[str, Any]]]) -> list[Part]:

@@ -22,6 +22,7 @@ from curate.parts import VALUES, Columns, View, fragments, living_rows
 from curate.stage import Rule, Stage, arrow_type
 from curate.store import Store
 
+NOTHING: Mapping[str, pa.DataType] = {}
 DROPPED = pa.schema([(ROW, INT64), ("id", TEXT), ("step", TEXT), ("because", TEXT)])
 
 
@@ -155,8 +156,15 @@ def model_of(step: Compute, load: Callable[..., Any], store: Store) -> Any:
     return _MODELS[name]
 
 
-def conform(result: Any, promised: Mapping[str, pa.DataType], rows: int | None, who: str, where: str) -> pa.Table:
-    """A stage's result as it was declared, or an error that says what differs."""
+def conform(
+    result: Any,
+    promised: Mapping[str, pa.DataType],
+    rows: int | None,
+    who: str,
+    where: str,
+    beside: Mapping[str, pa.DataType] = NOTHING,
+) -> pa.Table:
+    """A stage's result as it was declared, or an error that says what differs; columns ``beside`` may be missing."""
     if not isinstance(result, pa.Table):
         raise RowsLost(f"{who} returned {type(result).__name__}, not a table", where=where, fix="return a pa.Table")
     if rows is not None and result.num_rows != rows:
@@ -165,6 +173,7 @@ def conform(result: Any, promised: Mapping[str, pa.DataType], rows: int | None, 
             where=where,
             fix="an EACH stage returns one row for each row, in order",
         )
+    promised = {**promised, **{n: kind for n, kind in beside.items() if n in result.column_names}}
     if set(result.column_names) != set(promised):
         raise RowsLost(
             f"{who} declares {sorted(promised)} and returned {sorted(result.column_names)}",

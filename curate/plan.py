@@ -25,7 +25,7 @@ import pyarrow as pa
 
 from curate import __file__ as package_file
 from curate.artifact import Experiment, Fitter
-from curate.columns import PARENT, STANDARD, TEXT
+from curate.columns import PARENT, QUARANTINED, STANDARD, TEXT
 from curate.dataset import Source
 from curate.errors import BadInput, BadPlan, MissingColumn, MissingExtra, UnknownSetting, WrongDirection
 from curate.stage import ColumnType, Direction, Grain, Needs, Rule, Score, Stage, arrow_type
@@ -448,6 +448,9 @@ def _check_apply(node: Apply, columns: Known) -> Known:
                 fix="write another name; only a MANY stage replaces documents",
             )
     if stage.grain is Grain.MANY:
+        if QUARANTINED in writes:
+            raise BadPlan(f"{stage.name} writes {QUARANTINED!r}, which says why a row cannot be replaced",
+                          where=node.where, fix="leave it out of `writes`; any MANY stage may return it")  # fmt: skip
         source = read_above(node).source
         return Known({**STANDARD, **source.columns, "extra": TEXT, PARENT: TEXT, **writes})
     return columns.with_(writes)

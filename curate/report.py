@@ -148,8 +148,8 @@ def tiles(run: Finished) -> Html:
         amount = mix_amount(run.manifest, name)
         size = f"{amount.tokens:,} tokens" if amount.tokens is not None else megabytes(amount.text_bytes)
         cells.append((f"{amount.documents:,}", f"in the mix {name}, {size}"))
-    reads = [s for s in run.steps.values() if s["kind"] == "read"]
-    cells.append((f"{sum(s['quarantined'] for s in reads):,}", "rows could not be read"))
+    stopped = [s for s in run.steps.values() if "quarantine" in s]
+    cells.append((f"{sum(s['quarantined'] for s in stopped):,}", "rows could not be read or replaced"))
     return h("div", [h("div", h("b", big), h("span", small), class_="tile") for big, small in cells], class_="tiles")
 
 
@@ -285,21 +285,21 @@ def ticked(sentence: str) -> list[Child]:
 
 
 def quarantine_section(run: Finished) -> Html | None:
-    """What could not be read: files, places, errors."""
-    reads = [s for s in run.steps.values() if s["kind"] == "read"]
-    paths = [p for s in reads for p in s["quarantine"]]
+    """What could not be read or replaced: steps, files, places, errors."""
+    reads = [s for s in run.steps.values() if "quarantine" in s]
+    paths = [(s["label"], p) for s in reads for p in s["quarantine"]]
     if not paths:
         return None
-    counts: dict[tuple[str, str], list[int]] = {}
-    for path in paths[:QUARANTINE_FILES]:
+    counts: dict[tuple[str, str, str], list[int]] = {}
+    for label, path in paths[:QUARANTINE_FILES]:
         for row in run.store.get_table(path).to_pylist():
-            entry = counts.setdefault((row["file"], row["error"]), [0, 0, row["offset"], row["row"]])
+            entry = counts.setdefault((label, row["file"], row["error"]), [0, 0, row["offset"], row["row"]])
             entry[0] += max(row["rows"], 0)
             entry[1] += row["rows"] < 0
     ranked = sorted(counts.items(), key=lambda kv: (-kv[1][0], -kv[1][1], kv[0]))
     rows = [
-        (file, place(offset, row), error, n, m or "–")
-        for (file, error), (n, m, offset, row) in ranked[:QUARANTINE_LINES]
+        (label, file, place(offset, row), error, n, m or "–")
+        for (label, file, error), (n, m, offset, row) in ranked[:QUARANTINE_LINES]
     ]
     total, uncounted = sum(s["quarantined"] for s in reads), sum(s["uncounted"] for s in reads)
     said = (
@@ -308,8 +308,8 @@ def quarantine_section(run: Finished) -> Html | None:
     if len(ranked) > QUARANTINE_LINES or len(paths) > QUARANTINE_FILES:
         looked = min(len(paths), QUARANTINE_FILES)
         said += f" Shown are {len(rows):,} of {len(ranked):,} errors, from {looked:,} of {len(paths):,} files."
-    head = ("file", "first at", "error", "rows", "ranges not counted")
-    return join([table(head, rows, numeric=(3, 4)), note(said)])
+    head = ("step", "file", "first at", "error", "rows", "ranges not counted")
+    return join([table(head, rows, numeric=(4, 5)), note(said)])
 
 
 def place(offset: int, row: int) -> str:

@@ -156,8 +156,10 @@ def run(
         manifest = dict(store.get_json(f"{folder}/manifest.json"))
         if on_error == "fail":
             for step in manifest["steps"]:
-                if step["kind"] == "read" and step["quarantine"]:
-                    raise quarantined(store, step["quarantined"], step["uncounted"], step["quarantine"][0])
+                if step.get("quarantine"):
+                    raise quarantined(
+                        store, step["label"], step["quarantined"], step["uncounted"], step["quarantine"][0]
+                    )
         return Outcome(folder, manifest, 0)
     began = time.time()
     store.publish(f"{folder}/config.toml", config.encode())

@@ -6,7 +6,10 @@
 A stage is handed a table with exactly the columns it reads, and hands back a table with exactly the columns it writes.
 
 EACH     ``fn(docs, config)`` returns one row for each row, in the same order.
-MANY     ``fn(docs, config)`` returns a table with ``row`` (int64 index into ``docs``) and what it writes.
+MANY     ``fn(docs, config)`` returns a table with ``row`` (int64 index into ``docs``) and what it writes. A row of
+         ``docs`` that it does not name is dropped (``no_rows_left``). It may return a column ``quarantined`` (TEXT)
+         beside: where that is not null, the named row of ``docs`` could not be replaced; it goes to the quarantine with
+         that error, and whatever else was returned for it is ignored.
 GROUP    ``fn(group, config)`` is handed all rows that share ``by``, whole groups at a time, with their ``address``;
          it returns ``address`` and what it writes, for every row.
 WHOLE    the same with all rows at once: narrow columns only.

@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 import curate
 import scorers
 from curate import contamination, exact, minhash, quality, select, tokens
-from curate.columns import ADDRESS, HASH128, INT64, ROW, TEXT, UINT64, address
+from curate.columns import ADDRESS, HASH128, INT64, QUARANTINED, ROW, TEXT, UINT64, address
 from curate.errors import CurateError, RowsLost
 from curate.hashing import value_hash
 from curate.identity import plain, stable_name
@@ -258,7 +258,8 @@ def promised(case, *more):
 
 def held(case, result, rows, *more):
     """A result that is what was declared."""
-    return conform(result, promised(case, *more), rows, case.stage.name, "here")
+    beside = {QUARANTINED: TEXT} if case.stage.grain is Grain.MANY else {}
+    return conform(result, promised(case, *more), rows, case.stage.name, "here", beside)
 
 
 # ── declarations ─────────────────────────────────────────────────────────────────────────────────────────────────────

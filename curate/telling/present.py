@@ -130,6 +130,7 @@ def funnel(manifest: Mapping[str, Any], line: Sequence[str]) -> list[Stop]:
         elif step["kind"] == "replace":
             childless = {because: Amount(n, 0) for because, n in step["dropped"].items()}
             said = f"{step['rows']:,} rows were replaced by {step['rows_out']:,}"
+            said += f", {step['quarantined']:,} rows quarantined" if step["quarantined"] else ""
             out.append(Stop(label, Amount(step["rows_out"], step["text_bytes"]), childless, said))
     return out
 
