@@ -1,6 +1,7 @@
 """A large corpus out of a small one, by edits from a fixed seed; every document is a function of its number.
 
     python benchmarks/corpus.py pool.parquet OUT --bytes 2e9
+    python benchmarks/corpus.py environment OUT             # of the documentation that this Python installation carries
 
 Of a hundred documents 65 are new: as long as a document of the pool, spliced from runs of 20 to 120 words of several,
 one word in ten replaced, dropped or repeated. The others are copies of a new one before them: 10 exact, 20 with 0.5 to
@@ -16,6 +17,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numba import njit
+
+from curate import sources
 
 FILE_BYTES = 128_000_000
 NEW, EXACT, NEAR = 65, 75, 95
@@ -135,18 +138,28 @@ def words_of(texts: pa.ChunkedArray) -> tuple[npt.NDArray[np.int64], npt.NDArray
     return np.searchsorted(words, ends), words, found
 
 
+def pool_of(name: str) -> pa.Table:
+    """The documents to start from: a Parquet file with ``text`` and ``source``, or the environment's documentation."""
+    if name != "environment":
+        return pq.read_table(name, columns=["text", "source"])
+    source = sources.environment(package_bytes="2MB")
+    pieces = [piece.table for file in source.listing() for piece in source.read(file)]
+    return pa.concat_tables(pieces).select(["text", "source"])
+
+
 def main() -> None:
     """Write the corpus."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("pool", type=Path)
+    parser.add_argument("pool")
     parser.add_argument("out", type=Path)
     parser.add_argument("--bytes", type=float, default=2e9)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    pool = pq.read_table(arguments.pool, columns=["text", "source"])
+    pool = pool_of(arguments.pool)
+    pool = pool.filter(pool["text"].is_valid())
     first, words, data = words_of(pool["text"])
-    sources = pool["source"].to_pylist()
+    names = pool["source"].to_pylist()
     each = round(FILE_BYTES / (len(data) / len(pool)))
     for number in range(round(arguments.bytes / FILE_BYTES)):
         path = arguments.out / f"part-{number:05d}.parquet"
@@ -158,7 +171,7 @@ def main() -> None:
         columns = {
             "id": [f"doc-{i}" for i in range(low, high)],
             "text": text,
-            "source": [sources[i % len(sources)] for i in range(low, high)],
+            "source": [names[i % len(names)] for i in range(low, high)],
         }
         unfinished = path.with_suffix(".tmp")
         pq.write_table(pa.table(columns), unfinished, compression="zstd", row_group_size=4096)
