@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = [
-    {"curate", "scorers", "curate.errors", "curate.columns", "curate.text", "curate.hashing"},
+    {"curate", "scorers", "curate.errors", "curate.columns", "curate.text", "curate.hashing", "curate.xxh3"},
     {"curate.stage"},
     {"curate.artifact", "curate.dataset", "curate.settings", "curate.order", "curate.keeper", "curate.train"},
     {"DOMAIN", "MACHINE"},
