@@ -51,6 +51,7 @@ COLUMNS = {
     "source": pa.array(["web", "books", None] * (ROWS // 3), TEXT),
     "text": pa.array(TEXTS, TEXT),
     "text_bytes": pa.array([len((t or "").encode()) for t in TEXTS], INT64),
+    "url": pa.array(["http://a.org/x", "https://www.a.org/x/", None] * (ROWS // 3), TEXT),
     "tokens": pa.array(NUMBERS, INT64),
     "other": pa.array(NUMBERS, INT32),
     "size": pa.array(range(ROWS), INT64),
