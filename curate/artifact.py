@@ -9,6 +9,14 @@ A fitter sees one table: a sample whose size the pipeline declared, in an order 
 hash, then key). It writes files under ``out`` and returns numbers for the report. It must be deterministic for given
 numerics. Other artifacts arrive as keyword paths.
 
+A fitter over a whole frame works in partial results instead of a sample. ``part(docs, config, **bases)`` is called on
+the living rows of every part, on any worker (columns of ``reads``, and ``key``), and returns a narrow table: a few
+bytes a row at most. The fitter is then handed the concatenation of those tables, in part order, in place of documents;
+``bases`` of ``part`` are those of the fitter that it names. What is learned must not depend on where parts are cut.
+
+    @fitter(reads={"text": TEXT}, part=hashes, version="1")
+    def filter(found: pa.Table, config: Bloom, out: Path) -> dict[str, float]: ...
+
 An *experiment* is many independent jobs over the same inputs and one conclusion drawn from their results:
 
     trial = Experiment(jobs=plan_jobs, work=do_job, conclude=verdict, reads={...}, version="1")
@@ -19,6 +27,7 @@ paths: a Parquet file for a sample (columns ``key``, ``id``, ``source``, ``text`
 asks for, rows in keyed-hash order), a directory for an artifact.
 """
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,22 +35,30 @@ from typing import Any
 
 import pyarrow as pa
 
+from curate.errors import BadPlan
 from curate.stage import Needs, Numerics, config_type, find
 
 
 @dataclass(frozen=True)
 class Fitter:
-    """A function from a sample to a directory of files, with its declaration."""
+    """A function from a sample (or from partial results) to a directory of files, with its declaration."""
 
     fn: Callable[..., dict[str, Any] | None]
     reads: Mapping[str, pa.DataType]
     needs: Needs
     numerics: Numerics | None
     version: str | None
+    part: Callable[..., pa.Table] | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function itself."""
         return self.fn(*args, **kwargs)
+
+    def of_part(self, docs: pa.Table, config: Any, bases: Mapping[str, Path]) -> pa.Table:
+        """The partial result of some rows, with those artifacts that ``part`` names."""
+        if self.part is None:
+            raise BadPlan(f"{self.name} has no partial results", where=self.name, fix="declare part=")
+        return self.part(docs, config, **{name: bases[name] for name in names_after(self.part, 2) if name in bases})
 
     def __reduce__(self) -> tuple[Any, ...]:
         return find, (self.fn.__module__, self.fn.__qualname__)
@@ -64,13 +81,19 @@ def fitter(
     extras: Sequence[str] = (),
     numerics: Numerics | None = None,
     version: str | None = None,
+    part: Callable[..., pa.Table] | None = None,
 ) -> Callable[[Callable[..., dict[str, Any] | None]], Fitter]:
-    """Declare a fitter; arguments as for ``stage``."""
+    """Declare a fitter; arguments as for ``stage``, and ``part``, the function that gives partial results."""
 
     def declare(fn: Callable[..., dict[str, Any] | None]) -> Fitter:
-        return Fitter(fn, reads, Needs(gpus=gpus, extras=tuple(extras)), numerics, version)
+        return Fitter(fn, reads, Needs(gpus=gpus, extras=tuple(extras)), numerics, version, part)
 
     return declare
+
+
+def names_after(fn: Callable[..., Any], before: int) -> list[str]:
+    """Names of a function's parameters after the first ``before``: the artifacts that it takes."""
+    return list(inspect.signature(fn).parameters)[before:]
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ smaller number.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -430,6 +431,7 @@ class Runner:
     def _global(self, node: Apply) -> State:
         state = self.state(node.above)
         stage, config, label = node.stage, node.config, self.labels[id(node)]
+        artifacts = {name: self.artifact(self, fit) for name, fit in node.artifacts.items()}
         made_of = {
             "code": f"{stable_name(stage.fn)} {code_version(stage.fn, stage.version)}",
             "settings": plain(config),
@@ -437,6 +439,7 @@ class Runner:
             "living": state.who,
             "parts": merge([p.name for p in state.parts]),
             "each": code_version(stage.each.fn, stage.each.version) if stage.each else None,
+            "artifacts": {name: content for name, (content, _) in artifacts.items()},
         }
         identity = digest(made_of)
         home = f"steps/{stage.name}-{identity}"
@@ -451,7 +454,8 @@ class Runner:
         else:
             types_read = {"key": KEY, **stage.reads(config)}
             rows = StoredRows(self.store, home, views, types_read, state.rows, self.carry, label)
-            task = self._answer(node, rows, home, types)
+            paths = {name: self.store.local_copy(path) for name, (_, path) in artifacts.items()}
+            task = self._answer(node, rows, home, types, paths)
             receipts = self.carry(
                 task,
                 [(v.part.name, v) for v in views],
@@ -483,11 +487,13 @@ class Runner:
             ids={**state.ids, **dict.fromkeys(types, identity)},
         )
 
-    def _answer(self, node: Apply, rows: StoredRows, home: str, types: Mapping[str, pa.DataType]) -> Answer | Home:
+    def _answer(
+        self, node: Apply, rows: StoredRows, home: str, types: Mapping[str, pa.DataType], artifacts: Mapping[str, Path]
+    ) -> Answer | Home:
         """Carry out a global stage up to the point where answers go home."""
         stage, config = node.stage, node.config
         if stage.rounds:
-            answer = stage.on(rows, config)
+            answer = stage.on(rows, config, **artifacts)
             if isinstance(answer, PerPart):
                 return Answer(self.store, home, types, answer)
             ordinals = unpack(answer[ADDRESS].to_numpy())[0]

@@ -3,6 +3,7 @@
 A sample is chosen by the exact cut (order.py), its texts are gathered once and published as one Parquet file in
 keyed-hash order. A fitter writes its artifact into scratch; the files are published under the hash of their content,
 and ``artifact.json`` says which hash counts: the first to publish it wins, whatever is built on it is identified by it.
+A fitter with partial results has no sample: a task a part publishes each, under what decides it.
 An experiment's jobs are tasks like any other, each result published under the hash of its job and inputs.
 """
 
@@ -16,7 +17,8 @@ import numpy as np
 import pyarrow as pa
 
 from curate.artifact import Experiment, Fitter
-from curate.columns import ADDRESS
+from curate.columns import ADDRESS, KEY
+from curate.errors import RowsLost
 from curate.hashing import digest, files_hash, halves, keyed
 from curate.order import Cut, selected
 from curate.parts import Columns, View, living_rows
@@ -40,14 +42,20 @@ class Texts:
         tables = []
         for view in views:
             columns = Columns(self.store, view)
-            rows = living_rows(self.store, view)
-            if self.cut is not None:
-                table = columns.get([c for c in self.cut.reads if c != ADDRESS], rows, with_address=True)
-                rows = rows[selected(table, self.cut)]
+            rows = chosen_rows(self.store, view, columns, self.cut)
             tables.append(columns.get(self.columns, rows))
         path = f"{self.home}/{name}.parquet"
         published = self.store.put_table(path, pa.concat_tables(tables))
         return {"path": path, "rows": published.rows}
+
+
+def chosen_rows(store: Store, view: View, columns: Columns, cut: Cut | None) -> np.ndarray:
+    """Numbers of the living rows of a part that a sample takes; all where there is no cut."""
+    rows = living_rows(store, view)
+    if cut is None:
+        return rows
+    table = columns.get([c for c in cut.reads if c != ADDRESS], rows, with_address=True)
+    return np.asarray(rows[selected(table, cut)])
 
 
 def in_order(table: pa.Table, label: str, seed: int) -> pa.Table:
@@ -64,20 +72,59 @@ class Learn:
     home: str
     fitter: Fitter
     config: Any
-    sample: str
+    sample: str | tuple[str, ...]
     bases: Mapping[str, str]
 
     def __call__(self, name: str) -> dict[str, Any]:
         """Fit, publish, and say what counts."""
-        docs = self.store.get_table(self.sample, list(dict.fromkeys(["id", "source", *self.fitter.reads])))
+        bases = {k: self.store.local_copy(path) for k, path in self.bases.items()}
+        docs = self._partial(bases) if isinstance(self.sample, tuple) else self._sampled(self.sample)
         with tempfile.TemporaryDirectory(prefix="curate-fit-") as scratch:
             out = Path(scratch)
-            bases = {k: self.store.local_copy(path) for k, path in self.bases.items()}
             metrics = self.fitter(docs, self.config, out, **bases) or {}
             content = files_hash(out)
             for path in sorted(p for p in out.rglob("*") if p.is_file()):
                 self.store.publish(f"{self.home}/{content}/{path.relative_to(out).as_posix()}", path.read_bytes())
         return dict(self.store.put_json(f"{self.home}/artifact.json", {"content": content, "metrics": metrics}))
+
+    def _sampled(self, path: str) -> pa.Table:
+        return self.store.get_table(path, list(dict.fromkeys(["id", "source", *self.fitter.reads])))
+
+    def _partial(self, bases: Mapping[str, Path]) -> pa.Table:
+        """The partial results, in part order; where there is no part, that of no row."""
+        if self.sample:
+            return pa.concat_tables([self.store.get_table(path) for path in self.sample])
+        types = {"key": KEY, **self.fitter.reads}
+        return self.fitter.of_part(pa.schema(list(types.items())).empty_table(), self.config, bases)
+
+
+@dataclass(frozen=True)
+class Partial:
+    """The task that publishes a fitter's partial result for one part; of its chosen rows, where there is a cut."""
+
+    store: Store
+    home: str
+    fitter: Fitter
+    config: Any
+    cut: Cut | None
+    bases: Mapping[str, str]
+
+    def __call__(self, view: View) -> dict[str, Any]:
+        """The partial result of one part."""
+        columns = Columns(self.store, view)
+        rows = chosen_rows(self.store, view, columns, self.cut)
+        docs = columns.get(list(dict.fromkeys(["key", *self.fitter.reads])), rows)
+        found = self.fitter.of_part(
+            docs, self.config, {k: self.store.local_copy(path) for k, path in self.bases.items()}
+        )
+        if not isinstance(found, pa.Table):
+            raise RowsLost(
+                f"the part= of {self.fitter.name} returned {type(found).__name__}, not a table",
+                where=view.part.file.path,
+                fix="return a pa.Table",
+            )
+        published = self.store.put_table(f"{self.home}/{view.part.name}.parquet", found)
+        return {"path": published.path, "rows": len(rows), "values": published.values}
 
 
 @dataclass(frozen=True)

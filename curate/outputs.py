@@ -4,19 +4,20 @@ An artifact is identified by its content from the moment it is published; a samp
 selection and the columns it carries.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.artifact import names_after
 from curate.columns import STANDARD
-from curate.errors import RowsLost
-from curate.evaluate import Runner
+from curate.errors import BadPlan, RowsLost
+from curate.evaluate import NARROW, Runner
 from curate.exchange import WITHIN, StoredRows, groups, index_of
 from curate.hashing import digest, files_hash, merge
 from curate.identity import code_version, plain, stable_name
-from curate.learn import STANDARD_SAMPLE, Learn, Texts, Work, in_order, without_timing
+from curate.learn import STANDARD_SAMPLE, Learn, Partial, Texts, Work, in_order, without_timing
 from curate.mixes import Scatter, Shard, cut_shards, weigh
 from curate.order import Cut, sample_cut
 from curate.parts import BASE
@@ -72,6 +73,56 @@ def gather(runner: Runner, node: Gather, reads: Iterable[str]) -> str:
     return path
 
 
+def partial(runner: Runner, node: Fit, bases: Mapping[str, tuple[str, str]]) -> tuple[tuple[str, ...], str]:
+    """The paths of a fitter's partial results, in part order, and one hash of their values."""
+    sample, fitter, part = node.sample, node.fitter, node.fitter.part
+    if part is None:
+        raise BadPlan(f"{fitter.name} has no partial results", where=node.where, fix="declare part=")
+    state = runner.state(sample.above)
+    label = f"{runner.labels[id(node)]}{WITHIN}parts"
+    cost = [sample.cost] if sample.cost and sample.amount is not None else []
+    made_of = {
+        "code": f"{stable_name(part)} {code_version(part, fitter.version)}",
+        "settings": plain(node.config),
+        "numerics": plain(fitter.numerics),
+        "living": state.who,
+        "columns": {c: state.ids[c] for c in dict.fromkeys(["key", *fitter.reads, *cost])},
+        "bases": {name: found for name, (found, _) in bases.items() if name in names_after(part, 2)},
+    }
+    if sample.amount is not None:  # which rows a sample takes follows from all of them
+        made_of |= {
+            "parts": merge([p.name for p in state.parts]),
+            "label": sample.label,
+            "budget": [sample.cost, sample.amount],
+        }
+    home = f"steps/{fitter.name}-part-{digest(made_of)}"
+    views = state.views()
+    cut: Cut | None = None
+    if sample.amount is not None:
+        types = runner.known[id(sample.above)].types
+        rows = StoredRows(runner.store, home, views, types, state.rows, runner.carry, label)
+        cut = sample_cut(rows, cost=sample.cost, budget=sample.amount, label=sample.label, seed=0)
+    wide = "text" in fitter.reads
+    receipts = runner.carry(
+        Partial(runner.store, home, fitter, node.config, cut, {n: path for n, (_, path) in bases.items()}),
+        [(v.part.name, v) for v in views],
+        label=label,
+        receipts=f"{home}/receipts",
+        needs=fitter.needs,
+        weights=[v.part.text_bytes if wide else 1 + v.part.text_bytes // NARROW for v in views],
+        why=runner.why(node, made_of),
+    )
+    seen = sum(r["rows"] for r in receipts)
+    if cut is None and tuple(r["rows"] for r in receipts) != state.alive:
+        raise RowsLost(
+            f"{label}: {seen} rows seen, {state.rows} before",
+            where=node.where,
+            fix="files of the store were removed; use a new one",
+        )
+    runner.note(sample, {"kind": "partial", "made_of": made_of, "rows": seen})
+    return tuple(r["path"] for r in receipts), merge([r["values"] for r in receipts])
+
+
 def content(runner: Runner, node: Fit | Given) -> tuple[str, str]:
     """An artifact's content hash and the directory of its files."""
     if id(node) in runner.contents:
@@ -85,13 +136,18 @@ def content(runner: Runner, node: Fit | Given) -> tuple[str, str]:
         runner.contents[id(node)] = found, home
         return found, home
     bases = {name: content(runner, base) for name, base in node.bases.items()}
-    sample = gather(runner, node.sample, node.fitter.reads)
+    sample: str | tuple[str, ...]
+    if node.fitter.part is None:
+        sample = gather(runner, node.sample, node.fitter.reads)
+        seen = runner.steps[runner.labels[id(node.sample)]]["values"]
+    else:
+        sample, seen = partial(runner, node, bases)
     label = runner.labels[id(node)]
     made_of = {
         "code": f"{stable_name(node.fitter.fn)} {code_version(node.fitter.fn, node.fitter.version)}",
         "settings": plain(node.config),
         "numerics": plain(node.fitter.numerics),
-        "sample": runner.steps[runner.labels[id(node.sample)]]["values"],
+        "sample": seen,
         "bases": {name: content for name, (content, _) in bases.items()},
     }
     home = f"artifacts/{node.fitter.name}-{digest(made_of)}"

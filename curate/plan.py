@@ -24,7 +24,7 @@ import polars as pl
 import pyarrow as pa
 
 from curate import __file__ as package_file
-from curate.artifact import Experiment, Fitter
+from curate.artifact import Experiment, Fitter, names_after
 from curate.columns import PARENT, QUARANTINED, STANDARD, TEXT
 from curate.dataset import Source
 from curate.errors import BadInput, BadPlan, MissingColumn, MissingExtra, UnknownSetting, WrongDirection
@@ -395,6 +395,9 @@ def check(plan: Plan) -> dict[int, Known]:
             case Fit():
                 check_extras(node.fitter.needs, node.fitter.name, node.where)
                 _check_artifacts(node.fitter.name, node.fitter.fn, 3, node.bases, node.where)
+                if node.fitter.part is not None:
+                    named = {name: node.bases[name] for name in names_after(node.fitter.part, 2) if name in node.bases}
+                    _check_artifacts(f"the part= of {node.fitter.name}", node.fitter.part, 2, named, node.where)
                 _need(node.fitter.name, node.fitter.reads, known[id(node.sample.above)], node.where)
             case Write():
                 for frame, column in node.mixes.values():
@@ -414,7 +417,8 @@ def _check_apply(node: Apply, columns: Known) -> Known:
     stage, config = node.stage, node.config
     check_extras(stage.needs, stage.name, node.where)
     _need(stage.name, stage.reads(config), columns, node.where)
-    _check_artifacts(stage.name, stage.load, 1, node.artifacts, node.where)
+    opens, before = (stage.fn, 1 + (stage.config_type is not None)) if stage.rounds else (stage.load, 1)
+    _check_artifacts(stage.name, opens, before, node.artifacts, node.where)
     if stage.load is not None and stage.grain in (Grain.GROUP, Grain.WHOLE):
         raise BadPlan(f"{stage.name} opens a model, which only EACH and MANY stages can", where=node.where,
                       fix="let an EACH stage write what the model says, and read that column")  # fmt: skip

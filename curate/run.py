@@ -88,7 +88,7 @@ def check_versions(runner: Runner, same_code: bool) -> None:
         if isinstance(node, Apply):
             functions = [(node.stage.fn, node.stage.version)]
         elif isinstance(node, Fit):
-            functions = [(node.fitter.fn, node.fitter.version)]
+            functions = [(fn, node.fitter.version) for fn in (node.fitter.fn, node.fitter.part) if fn is not None]
         elif isinstance(node, Conclude):
             functions = [(node.experiment.conclude, node.experiment.version)]
         else:

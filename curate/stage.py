@@ -13,8 +13,9 @@ MANY     ``fn(docs, config)`` returns a table with ``row`` (int64 index into ``d
 GROUP    ``fn(group, config)`` is handed all rows that share ``by``, whole groups at a time, with their ``address``;
          it returns ``address`` and what it writes, for every row.
 WHOLE    the same with all rows at once: narrow columns only.
-rounds   ``fn(rows, config)`` is a short program over *all* living rows, for methods that need several exchanges
-         (near-duplicates, exact selection). It runs where the run was started and sees only small tables.
+rounds   ``fn(rows, config, **artifacts)`` is a short program over *all* living rows, for methods that need several
+         exchanges (near-duplicates, exact selection). It runs where the run was started and sees only small tables.
+         The path of an artifact may be handed on to workers in ``given``.
 
 ``load(config, **artifacts)`` opens a model once per worker; the function is then ``fn(docs, config, model)``.
 ``artifacts`` are paths of directories, named as they were given to ``.then(..., prior=..., conditional=...)``.
@@ -25,6 +26,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 import polars as pl
@@ -175,9 +177,12 @@ class Stage:
         """Call the function itself."""
         return self.fn(*args, **kwargs)
 
-    def on(self, first: Any, config: Any, *model: Any) -> Any:
-        """Call the function on a table (or rows) with its settings, if it takes any, and its model, if it has one."""
-        return self.fn(first, *([] if self.config_type is None else [config]), *model)
+    def on(self, first: Any, config: Any, *model: Any, **artifacts: Path) -> Any:
+        """Call the function on a table with its settings, if it takes any, and its model, if it has one.
+
+        A ``rounds`` stage is called on rows, with the paths of its artifacts.
+        """
+        return self.fn(first, *([] if self.config_type is None else [config]), *model, **artifacts)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # By name: the module attribute is the stage, so its bare function could not be found by name.

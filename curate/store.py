@@ -209,16 +209,36 @@ class Store:
             fs.copy(self.full(source), self.full(target))
 
     def local_copy(self, path: str) -> Path:
-        """A directory or file of the store as a local path: itself, or a copy made once per process."""
+        """A directory or file of the store as a local path: itself, or a copy made once per process.
+
+        The path may be sent to another process, which then makes its own copy.
+        """
         if self.local:
             return Path(self.full(path))
         target = _copies().joinpath(xxhash.xxh3_64_hexdigest(self.full(path).encode()), Path(path).name)
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             self._at[0].get(self.full(path), str(target), recursive=True)
-        return target
+        _COPIED[str(target)] = self, path
+        return Copied(target)
 
 
+class Copied(type(Path())):  # type: ignore[misc]
+    """A path in (or of) a local copy; where it is sent to, it is opened from that process's own copy."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        for above in (self, *self.parents):
+            if str(above) in _COPIED:
+                store, path = _COPIED[str(above)]
+                return _reopened, (store, path, self.relative_to(above).as_posix())
+        return Path, (str(self),)
+
+
+def _reopened(store: Store, path: str, inside: str) -> Path:
+    return store.local_copy(path) / inside
+
+
+_COPIED: dict[str, tuple[Store, str]] = {}
 _HELD: list["tempfile.TemporaryDirectory[str]"] = []
 
 

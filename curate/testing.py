@@ -1,12 +1,14 @@
 """What a stage's author needs for tests: rows in memory that obey the same laws as rows in a store."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.artifact import Fitter
 from curate.columns import ADDRESS, address
 from curate.stage import PerPart, Stage
 
@@ -66,10 +68,15 @@ class MemoryRows:
         self.reported.update(numbers)
 
 
-def run_rounds(stage: Stage, parts: Sequence[pa.Table], config: Any, buckets: int = 3) -> tuple[pa.Table, MemoryRows]:
-    """Carry out a ``rounds`` stage in memory; the answer has ``address`` and what it writes, for the rows answered."""
+def run_rounds(
+    stage: Stage, parts: Sequence[pa.Table], config: Any, buckets: int = 3, **artifacts: Path
+) -> tuple[pa.Table, MemoryRows]:
+    """Carry out a ``rounds`` stage in memory; the answer has ``address`` and what it writes, for the rows answered.
+
+    ``artifacts`` are directories, named as the stage's parameters.
+    """
     rows = MemoryRows(parts, buckets)
-    answer = stage.on(rows, config)
+    answer = stage.on(rows, config, **artifacts)
     if isinstance(answer, PerPart):
         tables = []
         for t in rows.parts:
@@ -77,3 +84,13 @@ def run_rounds(stage: Stage, parts: Sequence[pa.Table], config: Any, buckets: in
             tables.append(got.append_column(ADDRESS, t[ADDRESS]) if ADDRESS not in got.column_names else got)
         answer = pa.concat_tables(tables)
     return answer, rows
+
+
+def run_fitter(
+    fitter: Fitter, parts: Sequence[pa.Table], config: Any, out: Path, **bases: Path
+) -> Mapping[str, float | int | str]:
+    """Fit in memory over a frame's parts, by partial results where the fitter has them; returns its numbers."""
+    if fitter.part is not None:
+        parts = [fitter.of_part(t.select(list(dict.fromkeys(["key", *fitter.reads]))), config, bases) for t in parts]
+    out.mkdir(parents=True, exist_ok=True)
+    return dict(fitter(pa.concat_tables(parts), config, out, **bases) or {})

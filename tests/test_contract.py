@@ -14,6 +14,7 @@ import pickle
 import pkgutil
 import tempfile
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,13 +29,14 @@ from hypothesis import strategies as st
 import curate
 import scorers
 from curate import contamination, exact, minhash, quality, select, tokens
-from curate.columns import ADDRESS, HASH128, INT64, QUARANTINED, ROW, TEXT, UINT64, address
+from curate.artifact import Fitter, fitter
+from curate.columns import ADDRESS, HASH128, INT64, KEY, QUARANTINED, ROW, TEXT, UINT64, address
 from curate.errors import CurateError, RowsLost
-from curate.hashing import value_hash
+from curate.hashing import files_hash, value_hash
 from curate.identity import plain, stable_name
 from curate.passes import conform
 from curate.stage import Direction, Grain, Stage, arrow_type, stage
-from curate.testing import run_rounds
+from curate.testing import run_fitter, run_rounds
 from scorers import lm, loss_ratio
 
 law = settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.too_slow])  # kernels compile once
@@ -77,6 +79,7 @@ SAMPLE = (
     "naïve café, Σίσυφος; 12 monkeys + 3 = 15",
 )
 SAMPLED = pa.table({
+    "key": pa.array([bytes([i]) * 16 for i in range(len(SAMPLE))], KEY),
     "id": pa.array([str(i) for i in range(len(SAMPLE))], TEXT),
     "source": pa.array(["sample"] * len(SAMPLE), TEXT),
     "text": pa.array(SAMPLE, TEXT),
@@ -95,8 +98,7 @@ keep: list["tempfile.TemporaryDirectory[str]"] = []
 def fitted(fitter, config, name, **bases):
     out = scratch() / name
     if not out.exists():
-        out.mkdir()
-        fitter(SAMPLED.select(list(fitter.reads)), config, out, **bases)
+        run_fitter(fitter, [SAMPLED.select(list(dict.fromkeys(["key", *fitter.reads])))], config, out, **bases)
     return out
 
 
@@ -128,6 +130,8 @@ MODELS = {
     "loss_ratio.color": two_models,
 }
 ELSEWHERE: dict[str, str] = {}
+# Artifacts of a ``rounds`` stage, by parameter: a function of its settings gives their directories (see ``fitted``).
+ARTIFACTS: dict[str, Callable[[Any], dict[str, Path]]] = {}
 
 
 # ── finding stages ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -274,7 +278,7 @@ def test_every_stage_is_covered():
         file, test = where.split("::")
         assert f"def {test}(" in (here / file).read_text(encoding="utf-8"), f"{name}: there is no {where}"
     known = {s.name for s in every_stage()}
-    assert (set(MODELS) | set(ELSEWHERE) | set(SETTINGS)) <= known, "an entry without a stage"
+    assert (set(MODELS) | set(ELSEWHERE) | set(SETTINGS) | set(ARTIFACTS)) <= known, "an entry without a stage"
 
 
 def test_stages_of_every_grain_are_found():
@@ -401,7 +405,8 @@ def carried_out(case, parts, buckets=3):
     number = {int(a): int(start) + i for p, start in enumerate(starts[:-1])
               for i, a in enumerate(address(p, np.arange(parts[p].num_rows)))}
     try:
-        answer, rows = run_rounds(case.stage, parts, case.config, buckets)
+        artifacts = ARTIFACTS[case.stage.name](case.config) if case.stage.name in ARTIFACTS else {}
+        answer, rows = run_rounds(case.stage, parts, case.config, buckets, **artifacts)
     except CurateError as error:
         return type(error).__name__, error.what
     answer = answer.select([ADDRESS, *promised(case)])
@@ -434,6 +439,50 @@ def test_no_rows_at_all(case):
     empty = pa.table({name: pa.array([], kind) for name, kind in case.stage.reads(case.config).items()})
     found = carried_out(case, [empty])
     assert found[0] == [] or found[0] == "BadData"
+
+
+# ── fitters in partial results ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def fitters():
+    for module in modules():
+        for thing in vars(module).values():
+            if isinstance(thing, Fitter) and thing.fn.__module__ == module.__name__ and thing.part is not None:
+                yield thing
+
+
+# Settings and bases of a fitter with partial results that cannot be tried with its defaults, by its name.
+FITTED: dict[str, Callable[[], tuple[Any, dict[str, Path]]]] = {}
+
+
+def check_fitter(fitter, config, bases, folder):
+    """The artifact does not depend on where parts are cut, and a partial result only on the rows it is given."""
+    table = SAMPLED.select(list(dict.fromkeys(["key", *fitter.reads])))
+    found = set()
+    for i, parts in enumerate((cut_at(table), cut_at(table, 1), cut_at(table, 0, 2, 3))):
+        run_fitter(fitter, parts, config, folder / str(i), **bases)
+        found.add(files_hash(folder / str(i)))
+    assert len(found) == 1
+
+
+def test_parts_do_not_show_in_what_is_learned(tmp_path):
+    for found in fitters():
+        config, bases = FITTED[found.name]() if found.name in FITTED else (found.config_type(), {})
+        check_fitter(found, config, bases, tmp_path / found.name)
+
+
+def counts_parts(docs, config):
+    return pa.table({"rows": pa.array([docs.num_rows], INT64)})
+
+
+@fitter(reads={"text": TEXT}, part=counts_parts, version="1")
+def counts_its_parts(found: pa.Table, config: toys.Count, out: Path) -> None:
+    (out / "parts").write_text(str(found.num_rows))
+
+
+def test_the_law_of_partial_results_catches(tmp_path):
+    with pytest.raises(AssertionError):
+        check_fitter(counts_its_parts, toys.Count(), {}, tmp_path)
 
 
 # ── the laws can be broken ───────────────────────────────────────────────────────────────────────────────────────────
