@@ -204,6 +204,15 @@ class Home:
 
 
 @dataclass(frozen=True)
+class Waiting:
+    """Results of an exchange, by the ordinal of the part that they belong to (``stage.ToParts``)."""
+
+    ranges: Mapping[int, tuple[tuple[str, int, int], ...]]
+    empty: pa.Table
+    rows: int
+
+
+@dataclass(frozen=True)
 class Answer:
     """Compute a rounds stage's answer part by part."""
 
@@ -216,7 +225,11 @@ class Answer:
         """The answer of one part."""
         rows = living_rows(self.store, view)
         table = Columns(self.store, view).get(self.answer.reads, rows, with_address=True)
-        result = self.answer.fn(table, self.answer.given)
+        beside = []
+        if isinstance(self.answer.beside, Waiting):
+            found = read_buckets(self.store, self.answer.beside.ranges.get(view.ordinal, ()))
+            beside = [pa.concat_tables([self.answer.beside.empty, *found]).combine_chunks()]
+        result = self.answer.fn(table, self.answer.given, *beside)
         if result.num_rows != len(rows):
             raise RowsLost(
                 f"{result.num_rows} answers for {len(rows)} rows of part {view.part.name}",
@@ -292,9 +305,37 @@ class StoredRows:
             for t in read_buckets(self.store, ranges)
         ]
         if not tables:
-            empty = collect(emit(self._nothing(reads, alongside), given), given)
-            return empty.slice(0, 0)
+            return self._no_result(emit, collect, reads, given, alongside)
         return pa.concat_tables(tables).combine_chunks()
+
+    def exchange_to_parts(
+        self,
+        emit: Callable[[pa.Table, Any], pa.Table],
+        collect: Callable[[pa.Table, Any], pa.Table],
+        *,
+        reads: Sequence[str],
+        by: str,
+        label: str,
+        given: Any = None,
+        alongside: pa.Table | None = None,
+    ) -> Waiting:
+        """See ``stage.Rows.exchange_to_parts``."""
+        files = self.through_files(
+            emit, collect, reads=reads, by=by, label=label, given=given, alongside=alongside, homing=True
+        )
+        rows = sum(entry[3] for index in self.store.get_jsons([f"{path}.index" for path in files]) for entry in index)
+        ranges = {ordinal: tuple(found) for ordinal, found in index_of(self.store, files).items()}
+        return Waiting(ranges, self._no_result(emit, collect, reads, given, alongside), rows)
+
+    def _no_result(
+        self,
+        emit: Callable[[pa.Table, Any], pa.Table],
+        collect: Callable[[pa.Table, Any], pa.Table],
+        reads: Sequence[str],
+        given: Any,
+        alongside: pa.Table | None,
+    ) -> pa.Table:
+        return collect(emit(self._nothing(reads, alongside), given), given).slice(0, 0)
 
     def _nothing(self, reads: Sequence[str], alongside: pa.Table | None) -> pa.Table:
         """No row, with the columns that ``emit`` would see."""

@@ -143,18 +143,49 @@ class Rows(Protocol):
         """
         ...
 
+    def exchange_to_parts(
+        self,
+        emit: Callable[[pa.Table, Any], pa.Table],
+        collect: Callable[[pa.Table, Any], pa.Table],
+        *,
+        reads: Sequence[str],
+        by: str,
+        label: str,
+        given: Any = None,
+        alongside: pa.Table | None = None,
+    ) -> "ToParts":
+        """The same, with results that carry an ``address`` (repeats allowed) and are left in files by its part.
+
+        Nothing is gathered where the run was started; ``PerPart(..., beside=...)`` hands each part its own results.
+        """
+        ...
+
     def report(self, numbers: Mapping[str, float | int | str]) -> None:
         """Numbers for the step's entry in the run's report."""
         ...
 
 
+class ToParts(Protocol):
+    """Results of an exchange that wait for the parts they belong to."""
+
+    @property
+    def rows(self) -> int:
+        """How many results there are."""
+        ...
+
+
 @dataclass(frozen=True)
 class PerPart:
-    """An answer that a ``rounds`` stage leaves to the parts: ``fn(table, given)`` gives what it writes, row by row."""
+    """An answer that a ``rounds`` stage leaves to the parts: ``fn(table, given)`` gives what it writes, row by row.
 
-    fn: Callable[[pa.Table, Any], pa.Table]
+    With ``beside``, what ``Rows.exchange_to_parts`` returned, it is ``fn(table, given, results)``: a table of the
+    results whose address lies in the part, in the order of their exchange's buckets.
+    """
+
+    fn: Callable[..., pa.Table]
     reads: tuple[str, ...]
     given: Any = None
+    beside: ToParts | None = None
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """What a stage's author needs for tests: rows in memory that obey the same laws as rows in a store."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.artifact import Fitter
-from curate.columns import ADDRESS, address
+from curate.columns import ADDRESS, address, unpack
 from curate.stage import PerPart, Stage
 
 
@@ -63,9 +64,42 @@ class MemoryRows:
             out.append(collect(records.take(at), given))
         return pa.concat_tables(out).combine_chunks()
 
+    def exchange_to_parts(
+        self,
+        emit: Callable[[pa.Table, Any], pa.Table],
+        collect: Callable[[pa.Table, Any], pa.Table],
+        *,
+        reads: Sequence[str],
+        by: str,
+        label: str,
+        given: Any = None,
+        alongside: pa.Table | None = None,
+    ) -> "MemoryResults":
+        """See ``Rows.exchange_to_parts``."""
+        return MemoryResults(
+            self.exchange(emit, collect, reads=reads, by=by, label=label, given=given, alongside=alongside)
+        )
+
     def report(self, numbers: Mapping[str, float | int | str]) -> None:
         """See ``Rows.report``."""
         self.reported.update(numbers)
+
+
+@dataclass(frozen=True)
+class MemoryResults:
+    """What ``MemoryRows.exchange_to_parts`` found."""
+
+    table: pa.Table
+
+    @property
+    def rows(self) -> int:
+        """See ``stage.ToParts``."""
+        return int(self.table.num_rows)
+
+    def of(self, part: pa.Table) -> pa.Table:
+        """The results that belong to a part."""
+        mine = np.isin(unpack(self.table[ADDRESS].to_numpy())[0], unpack(part[ADDRESS].to_numpy())[0])
+        return self.table.filter(pa.array(mine))
 
 
 def run_rounds(
@@ -80,7 +114,8 @@ def run_rounds(
     if isinstance(answer, PerPart):
         tables = []
         for t in rows.parts:
-            got = answer.fn(t.select([ADDRESS, *answer.reads]), answer.given)
+            beside = [answer.beside.of(t)] if isinstance(answer.beside, MemoryResults) else []
+            got = answer.fn(t.select([ADDRESS, *answer.reads]), answer.given, *beside)
             tables.append(got.append_column(ADDRESS, t[ADDRESS]) if ADDRESS not in got.column_names else got)
         answer = pa.concat_tables(tables)
     return answer, rows
