@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from curate.columns import ADDRESS, KEY, PARENT, STANDARD, unpack
-from curate.dataset import File
+from curate.dataset import File, source_of
 from curate.engines import Engine
 from curate.errors import BadData, CurateError, GuardFailed, PartFailed, RowsLost
 from curate.exchange import Answer, Home, StoredRows, index_of, put_buckets
@@ -248,11 +248,14 @@ class Runner:
 
     def _read(self, node: Read) -> State:
         files = self.listing(node)
-        paths = [record_path(node.source, f) for f in files]
-        items = [(p.removeprefix("inputs/").removesuffix(".json"), f) for p, f in zip(paths, files, strict=True)]
+        owners = [source_of(node.source, f) for f in files]
+        items = [
+            (record_path(source, f).removeprefix("inputs/").removesuffix(".json"), (source, f))
+            for source, f in zip(owners, files, strict=True)
+        ]
         label = self.labels[id(node)]
         records = self.carry(
-            Ingest(self.store, node.source),
+            Ingest(self.store),
             items,
             label=label,
             receipts="inputs",
@@ -263,7 +266,7 @@ class Runner:
         if (bad or uncounted) and self.on_error == "fail":
             first = next(r["quarantine"] for r in records if r["quarantine"])
             raise quarantined(self.store, label, bad, uncounted, first)
-        parts = tuple(parts_of(node.source, list(zip(files, records, strict=True))))
+        parts = tuple(parts_of(list(zip(owners, files, records, strict=True))))
         total, living = sum(r["rows"] for r in records), sum(p.living for p in parts)
         if total != living + bad:
             raise RowsLost(
@@ -519,13 +522,12 @@ class Runner:
         state = self.state(node.above)
         compute, made_of, _ = self._compute(node, state.ids)
         source = read_above(node).source
-        carried = tuple(dict.fromkeys(["id", "text", "source", *source.columns, "extra"]))
         made_of |= {"living": state.who}
         views = state.views()
         label = self.labels[id(node)]
         lost = f"{compute.home}/lost-{state.who}"
         records = self.carry(
-            Replace(self.store, compute, carried, lost),
+            Replace(self.store, compute, lost),
             [(v.part.name, v) for v in views],
             label=label,
             receipts=f"{compute.home}/records-{state.who}",
@@ -547,7 +549,7 @@ class Runner:
             )
         if bad and self.on_error == "fail":
             raise quarantined(self.store, label, bad, 0, next(r["quarantine"] for r in records if r["quarantine"]))
-        parts = tuple(parts_of(source, [(v.part.file, r) for v, r in zip(views, records, strict=True)]))
+        parts = tuple(parts_of([(v.part.source, v.part.file, r) for v, r in zip(views, records, strict=True)]))
         columns = [*STANDARD, *source.columns, PARENT, *node.stage.writes(node.config)]
         places = dict.fromkeys(columns, BASE) | {"text": DOCUMENT, "extra": DOCUMENT}
         self.note(

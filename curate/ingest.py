@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 import xxhash
 
 from curate.columns import BYTES, INT64, KEY, PARENT, QUARANTINED, ROW, TEXT
-from curate.dataset import Bad, File, Piece, Source
+from curate.dataset import Bad, File, Member, Piece, Source
 from curate.errors import RowsLost
 from curate.hashing import digest, value_hash
 from curate.identity import plain
@@ -42,6 +42,7 @@ REPLACED = pa.schema([*QUARANTINE, ("part", TEXT), ("id", TEXT)])  # rows are co
 
 def record_path(source: Source, file: File) -> str:
     """Where the record of a file lies."""
+    source = source.own if isinstance(source, Member) else source
     what = [VERSION, type(source).__qualname__, plain(dict(source.identity())), file.path, file.size, file.token]
     return f"inputs/{digest(what)}.json"
 
@@ -51,20 +52,20 @@ class Ingest:
     """The task that reads one file and returns its record: parts, counts, and where its quarantine lies."""
 
     store: Store
-    source: Source
 
-    def __call__(self, file: File) -> dict[str, Any]:
+    def __call__(self, item: tuple[Source, File]) -> dict[str, Any]:
         """Read a file into parts."""
+        source, file = item
         parts: list[dict[str, Any]] = []
         bad: list[Bad] = []
         bad_rows: list[tuple[int, int, str]] = []
-        for piece in self.source.read(file):
+        for piece in source.read(file):
             bad += piece.bad
             if piece.table.num_rows:
                 part = store_part(self.store, piece)
                 parts.append(part)
                 bad_rows += [(len(parts) - 1, row, error) for row, error in sorted(piece.bad_rows.items())]
-        path = record_path(self.source, file)
+        path = record_path(source, file)
         record = {
             "parts": parts,
             "living": sum(p["living"] for p in parts),
@@ -89,7 +90,6 @@ class Replace:
 
     store: Store
     compute: Compute
-    carried: tuple[str, ...]
     lost: str
 
     def __call__(self, view: View) -> dict[str, Any]:
@@ -122,8 +122,11 @@ class Replace:
                     where=view.part.file.path,
                     fix="leave such rows out, or write an empty text",
                 )
-        parents = columns.get([c for c in self.carried if c not in promised], rows[at])
-        table = pa.table({n: made[n] if n in promised else parents[n] for n in (*self.carried, *promised) if n != ROW})
+        source = view.part.source
+        own = source.own if isinstance(source, Member) else source  # whatever other sources there are
+        carried = tuple(dict.fromkeys(["id", "text", "source", *own.columns, "extra"]))
+        parents = columns.get([c for c in carried if c not in promised], rows[at])
+        table = pa.table({n: made[n] if n in promised else parents[n] for n in (*carried, *promised) if n != ROW})
         number = np.arange(len(at)) - np.searchsorted(at, at)
         if "id" not in promised:
             ids = pc.binary_join_element_wise(table["id"], pa.array(number).cast(TEXT), pa.scalar("#", TEXT))
@@ -234,18 +237,18 @@ def _replaced(view: View, rows: np.ndarray, ids: pa.ChunkedArray, errors: Mappin
     return pa.table([pa.array(c, f.type) for c, f in zip(columns, REPLACED, strict=True)], schema=REPLACED)
 
 
-def parts_of(source: Source, records: Sequence[tuple[File, dict[str, Any]]]) -> list[Part]:
+def parts_of(records: Sequence[tuple[Source, File, dict[str, Any]]]) -> list[Part]:
     """All parts of a listing, sorted by name; repeats of the same content are numbered in order of their path."""
     found = sorted(
         (
-            (entry["of"], file.path, k, entry, file)
-            for file, record in records
+            (entry["of"], file.path, k, entry, source, file)
+            for source, file, record in records
             for k, entry in enumerate(record["parts"])
         ),
         key=lambda x: x[:3],
     )
     parts, repeats = [], 0
-    for i, (of, _, _, entry, file) in enumerate(found):
+    for i, (of, _, _, entry, source, file) in enumerate(found):
         repeats = repeats + 1 if i and found[i - 1][0] == of else 0
         groups = None if entry["groups"] is None else tuple(entry["groups"])
         parts.append(

@@ -110,6 +110,8 @@ class Columns:
             if place == BASE:
                 table = self.store.get_table(base_path(part), [ROW, *wanted])
                 rows = table[ROW].to_numpy()
+                for name in set(wanted) - set(table.column_names):  # only other sources declare it
+                    table = table.append_column(name, pa.nulls(len(rows), part.source.columns[name]))
             elif place == DOCUMENT:
                 table, rows = self._documents(wanted), None
             else:

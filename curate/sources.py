@@ -42,6 +42,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from curate.columns import STANDARD, TEXT
 from curate.dataset import Bad, File, Piece
+from curate.dataset import together as together
 from curate.errors import BadData, BadInput, BadPlan, MissingExtra
 from curate.reading import docstrings
 from curate.reading import jsonl as reading_jsonl

@@ -173,7 +173,7 @@ def columns(
             at = order[at] if len(held) else at
             absent = held[at] != rows if len(held) else np.ones(len(rows), dtype=bool)
             index = pa.array(at, mask=absent)
-            for name in wanted:
+            for name in set(wanted) & set(table.column_names):  # a source of several may not declare it
                 mine = table[name].take(index)
                 found[name] = pc.coalesce(found[name], mine) if name in found else mine
     return pa.table({name: found[name] if name in found else pa.nulls(len(rows)) for name in dict.fromkeys(names)})
