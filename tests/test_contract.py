@@ -22,13 +22,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import tiny_fasttext
 import toys
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import curate
 import scorers
-from curate import contamination, exact, minhash, quality, select, tokens
+from curate import contamination, exact, language, minhash, pages, quality, select, tokens
 from curate.artifact import Fitter, fitter
 from curate.columns import ADDRESS, HASH128, INT64, KEY, QUARANTINED, ROW, TEXT, UINT64, address
 from curate.errors import CurateError, RowsLost
@@ -43,17 +44,29 @@ law = settings(deadline=None, max_examples=20, suppress_health_check=[HealthChec
 
 # Settings to try beside a stage's own defaults, or in place of them where it has none.
 SETTINGS: dict[str, tuple[Any, ...]] = {
+    "contamination.gate": (contamination.Gate(), contamination.Gate(tokens="tokens")),
+    "contamination.overlap": (contamination.Overlap(), contamination.Overlap(run=6, share=0.2, gap=0)),
     "exact.content_hash": (exact.Exact(), exact.Exact(normalise=True)),
     "exact.duplicates": (exact.Exact(), exact.Exact(keep_by=("-text_bytes", "id"))),
+    "minhash.signatures": (
+        minhash.Signature(),
+        minhash.Signature(like="datatrove", ngram=2),
+        minhash.Signature(like="datatrove", ngram=2, hash="sha1", words="whitespace"),
+    ),
     "minhash.near_duplicates": (
         minhash.MinHash(threshold=0.5),
+        minhash.MinHash(like="datatrove", ngram=1, bands=20, rows=1, words="whitespace", threshold=0.3),
+        minhash.MinHash(ngram=1, bands=20, rows=2, verify=False, keep_whole=("web",), keep_by=("source in books, web",)),
         minhash.MinHash(ngram=1, bands=20, rows=1, threshold=0.3, bucket_cap=2, neighbours=1, keep_by=("-text_bytes",)),
     ),
+    "language.identify": (language.Language(), language.Language(characters=9, links=True, name="cld2")),
+    "language.fasttext": (language.FastText(), language.FastText(characters=9, name="lid")),
     "loss_ratio.color": (
         loss_ratio.Color(),
         loss_ratio.Color(window="head", tokens=8),
         loss_ratio.Color(window="chunk", tokens=4, most=None),
     ),
+    "pages.extract": (pages.Extract(), pages.Extract(extractor="trafilatura", fast=True, page_bytes=200, depth=3)),
     "quality.measure": (quality.QualityMeasure(), quality.QualityMeasure(words="spacy")),
     "select.take_top": (
         select.Top(label="a", score="score", keep=Direction.HIGH, amount=20),
@@ -123,11 +136,20 @@ def two_models(config):
     return loss_ratio.open_pair(config, prior=prior, conditional=conditional)
 
 
+def tiny_lid(config):
+    if not (scratch() / "lid").exists():
+        (scratch() / "lid").mkdir()
+        tiny_fasttext.write(scratch() / "lid" / "tiny.bin")
+    return language.open_model(config, scratch() / "lid")
+
+
 MODELS = {
     "toys.share": length_model,
     "tokens.count": bpe,
     "contamination.overlap": overlap_index,
+    "language.fasttext": tiny_lid,
     "loss_ratio.color": two_models,
+    "pages.extract": pages.open_sandbox,
 }
 ELSEWHERE: dict[str, str] = {}
 # Artifacts of a ``rounds`` stage, by parameter: a function of its settings gives their directories (see ``fitted``).
@@ -208,6 +230,7 @@ BY_NAME = {
     "source": st.one_of(st.none(), st.sampled_from(["", "web", "books"])),
     "key": st.binary(min_size=16, max_size=16),
     "text_bytes": st.integers(0, 3000),
+    "contaminated_found": st.sampled_from([None, '[["a","1"]]', '[["a","1"],["b","1"]]', '[["b","2"]]']),
 }
 COUNTS = st.one_of(st.none(), st.integers(0, 9))
 BY_TYPE = {

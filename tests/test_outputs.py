@@ -25,6 +25,9 @@ from curate.stage import Grain
 
 RECORD = Path(__file__).parent / "data" / "outputs.json"
 LEFT_OUT = {
+    "pages.extract": "what an extractor makes of a page depends on its package",
+    "language.fasttext": "a model's floats differ between processors",
+    "language.identify": "CLD2's tables come with the package pycld2",
     "loss_ratio.color": "a model's floats differ between processors",
     "tokens.count": "the vocabulary depends on the tokenizers package",
 }
@@ -55,6 +58,8 @@ COLUMNS = {
     "tokens": pa.array(NUMBERS, INT64),
     "other": pa.array(NUMBERS, INT32),
     "size": pa.array(range(ROWS), INT64),
+    "contaminated_items": pa.array([n if n is None else n % 3 for n in NUMBERS], INT32),
+    "contaminated_found": pa.array([None, '[["a","1"]]', '[["a","1"],["b","2"]]'] * (ROWS // 3), TEXT),
 }
 SCORES = [None, np.nan, 0.5, -1.0, 0.5, 2.0, 0.0, -0.25, 3.0, 1.0, 0.5, -2.0]
 
