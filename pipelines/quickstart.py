@@ -117,7 +117,7 @@ def target_of(config: Quickstart, split: str) -> Frame:
 
 def clean(config: Quickstart, measured: Frame, train: Frame, held_out: Frame) -> Frame:
     """Documents worth scoring: by quality, once each, and none that gives the held-out splits away."""
-    index = fit(contamination.index, contamination.Contamination(), held_out)
+    index = fit(contamination.index, contamination.NGRAM13, held_out)
     docs = measured.keep(quality.profile(config.profile), guard=train.then(quality.measure, measuring(config)))
     docs = docs.then(exact.duplicates).keep(pl.col("exact_copy_of").is_null(), because="exact_duplicate")
     docs = docs.then(minhash.near_duplicates, config.near)
@@ -154,7 +154,7 @@ def pipeline(config: Quickstart) -> Plan:
     if config.without:
         raw = raw.keep(~pl.col("source").is_in(list(config.without)), because="source_left_out")
     train, validation, test = (target_of(config, split) for split in ("train", "validation", "test"))
-    seen = fit(contamination.index, contamination.Contamination(), train)
+    seen = fit(contamination.index, contamination.NGRAM13, train)
     test = test.then(contamination.overlap, against=seen)
     test = test.keep(pl.col("contaminated_ngrams") == 0, because="shares_a_13_gram_with_train")
 
