@@ -29,7 +29,7 @@ from hypothesis import strategies as st
 
 import curate
 import scorers
-from curate import contamination, exact, language, minhash, pages, quality, select, tokens
+from curate import c4, contamination, cut, exact, language, lines, minhash, pages, quality, select, tokens
 from curate.artifact import Fitter, fitter
 from curate.columns import ADDRESS, HASH128, INT64, KEY, QUARANTINED, ROW, TEXT, UINT64, address
 from curate.errors import CurateError, RowsLost
@@ -44,6 +44,7 @@ law = settings(deadline=None, max_examples=20, suppress_health_check=[HealthChec
 
 # Settings to try beside a stage's own defaults, or in place of them where it has none.
 SETTINGS: dict[str, tuple[Any, ...]] = {
+    "c4.edit": (c4.C4(), c4.C4(tool="datatrove"), c4.C4(tool="dclm", sentences="marks", min_words=2)),
     "contamination.gate": (contamination.Gate(), contamination.Gate(tokens="tokens")),
     "contamination.overlap": (contamination.Overlap(), contamination.Overlap(run=6, share=0.2, gap=0)),
     "exact.content_hash": (exact.Exact(), exact.Exact(normalise=True)),
@@ -53,10 +54,20 @@ SETTINGS: dict[str, tuple[Any, ...]] = {
         minhash.Signature(like="datatrove", ngram=2),
         minhash.Signature(like="datatrove", ngram=2, hash="sha1", words="whitespace"),
     ),
+    "cut.spans": (cut.Cut(column="repeated_lines", counted="lines"),),
+    "lines.line_hashes": (
+        lines.Lines(),
+        lines.Lines(unit="sentence", run=3, fold="ccnet"),
+        lines.Lines(unit="paragraph", fold="none", min_characters=5),
+    ),
+    "lines.repeated": (
+        lines.RepeatedLines(min_documents=2),
+        lines.RepeatedLines(min_documents=2, keep="none", within=True, keep_whole=("web",)),
+    ),
     "minhash.near_duplicates": (
         minhash.MinHash(threshold=0.5),
         minhash.MinHash(like="datatrove", ngram=1, bands=20, rows=1, words="whitespace", threshold=0.3),
-        minhash.MinHash(ngram=1, bands=20, rows=2, verify=False, keep_whole=("web",), keep_by=("source in books, web",)),
+        minhash.MinHash(ngram=1, bands=9, rows=2, verify=False, keep_whole=("web",), keep_by=("source in books, web",)),
         minhash.MinHash(ngram=1, bands=20, rows=1, threshold=0.3, bucket_cap=2, neighbours=1, keep_by=("-text_bytes",)),
     ),
     "language.identify": (language.Language(), language.Language(characters=9, links=True, name="cld2")),
