@@ -359,7 +359,6 @@ def show(outcome: Outcome, store: Store) -> None:
 def show_plan(file: Path, sets: list[str], config: Path | None, out: str, same_code: bool) -> None:
     """``curate plan``: the checked plan and its passes."""
     from curate.engines.local import Local
-    from curate.minhash import collision, half_point, near_duplicates
 
     store = Store(out if "://" in out else str(Path(out).absolute()))
     store.check_writable()
@@ -397,16 +396,9 @@ def show_plan(file: Path, sets: list[str], config: Path | None, out: str, same_c
         )
     console.print(table)
     for node in runner.nodes:
-        if isinstance(node, Apply) and node.stage is near_duplicates:
-            settings = node.config
-            points = ", ".join(
-                f"{s:.2f}: {collision(s, settings.bands, settings.rows):.1%}" for s in (0.6, 0.7, 0.8, 0.9)
-            )
-            console.print(
-                f"{node.stage.name}: {settings.bands} × {settings.rows}; pairs meet with probability {points}; "
-                f"half of them at {half_point(settings.bands, settings.rows):.3f}",
-                highlight=False,
-            )
+        explain = getattr(node.config, "explain", None) if isinstance(node, Apply) else None
+        if explain is not None:  # settings that have more to say than their values, such as a curve
+            console.print(f"{runner.labels[id(node)]}: {explain()}", highlight=False, markup=False)
     last = plan.outputs[-1]
     console.print(
         f"the plan is sound: {len(known)} frames, {len(above(last))} inputs to {runner.labels[id(last)]!r}",

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.columns import FLOAT32, FLOAT64, INT64, KEY, TEXT, UINT64
+from curate.columns import BOOL, FLOAT32, FLOAT64, INT64, KEY, TEXT, UINT64
 from curate.errors import UnknownSetting
 from curate.keeper import keepers, policy, policy_reads
 
@@ -84,6 +84,65 @@ def test_the_order_of_rows_changes_nothing(pairs, random):
     assert {ids[order[i]]: ids[order[k]] for i, k in enumerate(shuffled)} == straight
 
 
+def test_an_order_of_sources():
+    """Values that are not named come after those that are, null last."""
+    table = rows(id=["a", "b", "c", "d"], source=pa.array(["web", "books", "wiki", None], TEXT))
+    assert kept(table, [0, 0, 0, 0], "source in wiki, books") == [2] * 4
+    assert kept(table.slice(0, 2), [0, 0], "source in wiki, books") == [1] * 2
+    assert kept(table.take([0, 3]), [0, 0], "source in wiki, books") == [0] * 2
+    same = rows(id=["a", "b"], source=pa.array(["web", "web"], TEXT), text_bytes=pa.array([1, 2], INT64))
+    assert kept(same, [0, 0], "source in web", "-text_bytes") == [1, 1]
+
+
+def test_the_newest():
+    days = ["2024-01-31", "2024-06-07", None]
+    written = pa.array(days, TEXT)
+    assert kept(rows(id=["a", "b", "c"], date=written), [0, 0, 0], "-date:text") == [1] * 3
+    assert kept(rows(id=["a", "b", "c"], date=written.cast(pa.date32())), [0, 0, 0], "-date:date") == [1] * 3
+    seconds = pa.array([0, 10**15, None], pa.timestamp("us", "UTC"))
+    assert kept(rows(id=["a", "b", "c"], seen=seconds), [0, 0, 0], "-seen:timestamp") == [1] * 3
+    assert kept(rows(id=["a", "b", "c"], seen=seconds), [0, 0, 0], "seen:timestamp") == [0] * 3
+
+
+def safe(table: pa.Table, group: list[int], *keep_by: str, **whole: object) -> list[int]:
+    got, size = keepers(table, np.array(group, np.uint64), keep_by, label="test", seed=0, **whole)
+    assert size.tolist() == [group.count(g) for g in group]
+    return got.tolist()
+
+
+def test_what_a_has_is_removed_from_b_and_a_stays_whole():
+    """Two rows of wiki are copies of each other, and stay; the longer one stands for the row of web."""
+    table = rows(
+        id=["w1", "w2", "b1", "b2", "b3"],
+        source=pa.array(["wiki", "wiki", "web", "web", "web"], TEXT),
+        text_bytes=pa.array([5, 6, 9, 8, 7], INT64),
+    )
+    assert safe(table, [0, 0, 0, 1, 1], "-text_bytes", keep_whole=("wiki",)) == [0, 1, 1, 3, 3]
+    assert safe(table, [0] * 5, "-text_bytes", keep_whole=("wiki", "web")) == [0, 1, 2, 3, 4]
+    assert safe(table, [0] * 5, "-text_bytes", keep_whole=("none such",)) == [2] * 5
+
+
+def test_rows_that_a_column_protects():
+    table = rows(id=["a", "b", "c"], gold=pa.array([None, True, False]), text_bytes=pa.array([3, 2, 1], INT64))
+    assert safe(table, [0, 0, 0], "-text_bytes", keep_where="gold") == [1, 1, 1]
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from("abc")), min_size=1, max_size=12))
+def test_a_kept_row_is_its_own_keeper_and_no_source_kept_whole_loses_one(drawn):
+    table = rows(id=[str(i) for i in range(len(drawn))], source=pa.array([s for _, s in drawn], TEXT))
+    group = [g for g, _ in drawn]
+    got = safe(table, group, keep_whole=("a",))
+    for i, k in enumerate(got):
+        assert group[k] == group[i]
+        assert got[k] == k
+        if drawn[i][1] == "a":
+            assert k == i
+        elif "a" in [s for g, s in drawn if g == group[i]]:
+            assert drawn[k][1] == "a"
+        else:
+            assert len({got[j] for j in range(len(group)) if group[j] == group[i]}) == 1
+
+
 def test_reads_follow_the_policy():
     assert policy_reads(()) == {"key": KEY}
     assert policy_reads(("-text_bytes", "id", "-edu:float32", "rank")) == {
@@ -91,7 +150,15 @@ def test_reads_follow_the_policy():
     }
 
 
-@pytest.mark.parametrize("entry", ["", "-", ":float32", "edu:decimal", "text_bytes:float64"])
+def test_reads_follow_what_is_kept_whole():
+    assert policy_reads((), keep_whole=("wiki",)) == {"key": KEY, "source": TEXT}
+    assert policy_reads(("licence in mit, apache",), keep_where="gold") == {"key": KEY, "licence": TEXT, "gold": BOOL}
+
+
+@pytest.mark.parametrize(
+    "entry",
+    ["", "-", ":float32", "edu:decimal", "text_bytes:float64", "source in ", "source in a, a", "-x in a", "key in a"],
+)
 def test_an_entry_that_makes_no_sense_says_how_to_fix_it(entry):
     with pytest.raises(UnknownSetting, match="fix: "):
         policy((entry,))

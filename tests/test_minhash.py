@@ -10,19 +10,21 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from curate import minhash
 from curate.columns import INT64, KEY, TEXT, UINT64
 from curate.errors import RunError, UnknownSetting
 from curate.minhash import (
     MinHash,
     collision,
     collision_table,
-    components,
     half_point,
     near_duplicates,
     near_pairs,
     signatures,
 )
+from curate.near import candidates, verification
+from curate.near import clusters as near_clusters
+from curate.near.clusters import components
+from curate.near.signing import sets_of
 from curate.testing import MemoryRows, run_rounds
 
 law = settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])  # compiles
@@ -130,6 +132,17 @@ def test_the_table_holds_the_half_point_in_its_place():
     assert similarity == sorted(similarity)
     assert {0.0, 0.5, 1.0} <= set(similarity)
     assert table["probability"].to_pylist()[similarity.index(half_point(14, 8))] == pytest.approx(0.5)
+    named = {row["point"]: row["probability"] for row in table.to_pylist() if row["point"]}
+    assert named == {"half of the pairs": pytest.approx(0.5), "(1/b)^(1/r)": pytest.approx(1 - (1 - 1 / 14) ** 14)}
+
+
+def test_the_plan_tells_the_curve():
+    """14 bands of 8: 50 % at 0.685, and 1 - (13/14)**14 = 64.6 % at (1/14)**(1/8) = 0.719."""
+    told = MinHash().explain()
+    assert "half of them at 0.685" in told
+    assert "65% at (1/b)^(1/r) = 0.719" in told
+    assert "0.80: 92.4%" in told
+    assert "not verified" in MinHash(verify=False).explain()
 
 
 def test_signatures_follow_the_curve():
@@ -164,8 +177,7 @@ def test_shingles_are_those_of_the_definition(texts):
 @law
 @given(st.lists(documents(), min_size=2, max_size=2))
 def test_shared_shingles_are_those_of_the_definition(texts):
-    offsets, data = minhash.string_buffers(pa.array(texts, TEXT))
-    sets, at = minhash._shingle_sets(offsets, data, minhash._folding(), 3)
+    sets, at = sets_of(pa.array(texts, TEXT), MinHash(ngram=3))
     x, y = (set(sets[at[i] : at[i + 1]].tolist()) for i in range(2))
     assert len(x & y) == len(shingles(texts[0], 3) & shingles(texts[1], 3))
 
@@ -208,10 +220,10 @@ def test_another_seed_gives_other_signatures():
 def test_jaccard_by_hand():
     """Two of four shingles shared is 0.5; the bound stops exactly below the threshold and never at it."""
     x, y = np.array([1, 2, 5], np.uint64), np.array([2, 5, 9], np.uint64)
-    assert minhash._jaccard(x, y, 0.5) == 0.5
-    assert minhash._jaccard(x, y, 0.51) == -1
-    assert minhash._jaccard(x, x, 1.0) == 1
-    assert minhash._jaccard(x, x[:2], 1.0) == -1
+    assert verification.jaccard_index(x, y, 0.5) == 0.5
+    assert verification.jaccard_index(x, y, 0.51) == -1
+    assert verification.jaccard_index(x, x, 1.0) == 1
+    assert verification.jaccard_index(x, x[:2], 1.0) == -1
 
 
 @law
@@ -219,7 +231,7 @@ def test_jaccard_by_hand():
 def test_jaccard_against_sets(x, y, twentieths):
     threshold = twentieths / 20
     true = len(x & y) / len(x | y)
-    got = minhash._jaccard(np.array(sorted(x), np.uint64), np.array(sorted(y), np.uint64), threshold)
+    got = verification.jaccard_index(np.array(sorted(x), np.uint64), np.array(sorted(y), np.uint64), threshold)
     assert got == (true if true >= threshold else -1)
 
 
@@ -242,7 +254,7 @@ def bucket(order: list[int], shingle_counts: list[int], config: MinHash) -> list
             "shingles": pa.array(shingle_counts, pa.int32()),
         }
     )
-    return sorted(tuple(row.values()) for row in minhash._meet(records, config).to_pylist())
+    return sorted(tuple(row.values()) for row in candidates.meet(records, config).to_pylist())
 
 
 def test_a_bucket_compares_all_pairs_up_to_the_cap():
@@ -288,7 +300,7 @@ def test_components_against_repeated_merging(edges):
 
 
 def test_too_many_rows_for_one_process_is_an_error(monkeypatch):
-    monkeypatch.setattr(minhash, "LIMIT", 3)
+    monkeypatch.setattr(near_clusters, "LIMIT", 3)
     with pytest.raises(RunError, match="4 rows have a candidate partner"):
         components(np.array([1, 2, 3], np.uint64), np.array([2, 3, 4], np.uint64))
 
@@ -349,10 +361,10 @@ def test_blocks_change_nothing(monkeypatch):
     table = docs([*chain(30), "something else altogether"], EVERY_PAIR)
     rows = MemoryRows([table])
     whole, numbers = near_pairs(rows, EVERY_PAIR)
-    monkeypatch.setattr(minhash, "BLOCK", 60)
-    itinerary, _ = minhash._itinerary(rows.exchange(minhash._bands, minhash._meet, reads=["minhash", "shingles"],
-                                                    by="band", label="bands", given=EVERY_PAIR))
-    visited = itinerary["blocks"].to_pylist()
+    monkeypatch.setattr(verification, "BLOCK", 60)
+    trips, _ = verification.itinerary(rows.exchange(candidates.band_records, candidates.meet, by="band", label="bands",
+                                                    reads=["minhash", "shingles"], given=EVERY_PAIR))
+    visited = trips["blocks"].to_pylist()
     assert len({b for blocks in visited for b in blocks}) > 5
     assert max(map(len, visited)) > 1
     blocks, same_numbers = near_pairs(rows, EVERY_PAIR)

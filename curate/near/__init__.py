@@ -1,0 +1,1 @@
+"""How near-duplicates are found, part by part; ``curate.minhash`` is the door."""
