@@ -25,20 +25,19 @@ repeated spans (``substring``), streams (``bloom``).
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from urllib.parse import quote
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 from numba import njit
 
 from curate.columns import ADDRESS, INT64, TEXT, UINT64
 from curate.errors import UnknownSetting
+from curate.folding import Folding, fold, folding
 from curate.hashing import halves
 from curate.keeper import keepers, policy, policy_reads
 from curate.stage import Grain, stage
-from curate.text import Bytes, Hashes, Offsets, classes, next_character, string_buffers
+from curate.text import Bytes, Hashes, Offsets, string_buffers
 from curate.xxh3 import hash128, hash_strings
 
 QUERIES = ("sorted", "as_it_is", "none")
@@ -66,11 +65,15 @@ class Exact(Content):
 
     Args:
         keep_by: policy of columns that chooses the row to keep, such as ``("-text_bytes",)``; see ``curate.keeper``.
+        keep_whole: sources whose rows are never copies: what they have is removed from the others.
+        keep_where: a boolean column whose true rows are never copies.
         seed: the pipeline's seed.
         label: names the hash that breaks ties.
     """
 
     keep_by: tuple[str, ...] = ()
+    keep_whole: tuple[str, ...] = ()
+    keep_where: str = ""
     seed: int = 0
     label: str = "exact"
 
@@ -107,6 +110,8 @@ class ExactUrl(Url):
     """What counts as the same URL, and which copy is kept; settings as in ``Url`` and ``Exact``."""
 
     keep_by: tuple[str, ...] = ()
+    keep_whole: tuple[str, ...] = ()
+    keep_where: str = ""
     seed: int = 0
     label: str = "exact_url"
 
@@ -121,57 +126,18 @@ class ExactUrl(Url):
 
 # ---- texts --------------------------------------------------------------------------------------------------------
 
-_SPACE = np.uint32(1 << 31)
-
-
-@lru_cache(maxsize=1)
-def _lower() -> npt.NDArray[np.uint32]:
-    """For each code point its lower-case form (the first character, where there are several), or ``_SPACE``."""
-    points = np.arange(0x110000, dtype=np.uint32)
-    for point in range(0x110000):
-        character = chr(point)
-        lower = character.lower()
-        if lower != character:
-            points[point] = ord(lower[0])
-    points[classes() & 1 != 0] = _SPACE
-    return points
-
 
 @njit(cache=True, nogil=True)
-def _hash_normalised(offsets: Offsets, data: Bytes, lower: npt.NDArray[np.uint32], high: Hashes, low: Hashes) -> None:
-    """Hash each text lower-cased, with runs of white space as one space and none at the ends."""
+def _hash_folded(offsets: Offsets, data: Bytes, table: Folding, high: Hashes, low: Hashes) -> None:
+    """Hash each text as it is folded."""
     out = np.empty(1 << 16, np.uint8)
     scratch = np.empty(8, np.uint64)
     for row in range(len(high)):
-        i, end = offsets[row], offsets[row + 1]
-        if 2 * (end - i) + 8 > len(out):  # lower-casing makes at most three bytes of two
-            out = np.empty(2 * (end - i) + 8, np.uint8)
-        n = 0
-        space = False
-        while i < end:
-            point, i = next_character(data, i, end)
-            char = lower[point]
-            if char == _SPACE:
-                space = n > 0
-                continue
-            if space:
-                out[n] = 32
-                n += 1
-                space = False
-            if char < 0x80:
-                out[n] = char
-                n += 1
-            elif char < 0x800:
-                out[n], out[n + 1] = 0xC0 | (char >> 6), 0x80 | (char & 0x3F)
-                n += 2
-            elif char < 0x10000:
-                out[n], out[n + 1], out[n + 2] = 0xE0 | (char >> 12), 0x80 | ((char >> 6) & 0x3F), 0x80 | (char & 0x3F)
-                n += 3
-            else:
-                out[n], out[n + 1] = 0xF0 | (char >> 18), 0x80 | ((char >> 12) & 0x3F)
-                out[n + 2], out[n + 3] = 0x80 | ((char >> 6) & 0x3F), 0x80 | (char & 0x3F)
-                n += 4
-        high[row], low[row] = hash128(out, 0, n, scratch)
+        start, end = offsets[row], offsets[row + 1]
+        if 2 * (end - start) + 8 > len(out):
+            out = np.empty(4 * (end - start), np.uint8)
+        size, _ = fold(data, start, end, table, out)
+        high[row], low[row] = hash128(out, 0, size, scratch)
 
 
 @stage(reads={"text": TEXT}, writes={"content_hash": UINT64, "content_check": UINT64}, grain=Grain.EACH, version="2")
@@ -180,14 +146,14 @@ def content_hash(docs: pa.Table, config: Content) -> pa.Table:
     if config.normalise:
         offsets, data = string_buffers(docs["text"])
         high, low = np.empty(docs.num_rows, np.uint64), np.empty(docs.num_rows, np.uint64)
-        _hash_normalised(offsets, data, _lower(), high, low)
+        _hash_folded(offsets, data, folding("space"), high, low)
     else:
         high, low = hash_strings(docs["text"])
     return pa.table({"content_hash": high, "content_check": low})
 
 
 def _duplicates_reads(config: Exact) -> dict[str, pa.DataType]:
-    return {"content_hash": UINT64, "content_check": UINT64, **policy_reads(config.keep_by)}
+    return {"content_hash": UINT64, "content_check": UINT64, **_kept_by(config)}
 
 
 @stage(
@@ -204,14 +170,8 @@ def duplicates(group: pa.Table, config: Exact) -> pa.Table:
     ``exact_copy_of`` is the address of the row that is kept, null for that row itself and for a text without copies;
     ``exact_copies`` counts the rows with this text, the row itself included.
     """
-    kept, size = keepers(
-        group,
-        _same(group["content_hash"].to_numpy(), group["content_check"].to_numpy()),
-        config.keep_by,
-        label=config.label,
-        seed=config.seed,
-    )
-    return _answer(group, kept, size, "exact_copy_of", "exact_copies")
+    same = _same(group["content_hash"].to_numpy(), group["content_check"].to_numpy())
+    return _answer(group, same, config, "exact_copy_of", "exact_copies")
 
 
 def _same(first: Hashes, second: Hashes) -> Hashes:
@@ -226,9 +186,21 @@ def _same(first: Hashes, second: Hashes) -> Hashes:
     return same
 
 
-def _answer(
-    group: pa.Table, kept: npt.NDArray[np.int64], size: npt.NDArray[np.int64], copy_of: str, copies: str
-) -> pa.Table:
+def _kept_by(config: Exact | ExactUrl) -> dict[str, pa.DataType]:
+    return policy_reads(config.keep_by, keep_whole=config.keep_whole, keep_where=config.keep_where)
+
+
+def _answer(group: pa.Table, same: Hashes, config: Exact | ExactUrl, copy_of: str, copies: str) -> pa.Table:
+    """Of rows that share a number in ``same``, the one that is kept, and how many they are."""
+    kept, size = keepers(
+        group,
+        same,
+        config.keep_by,
+        label=config.label,
+        seed=config.seed,
+        keep_whole=config.keep_whole,
+        keep_where=config.keep_where,
+    )
     address = group[ADDRESS].to_numpy()
     return pa.table(
         {
@@ -316,7 +288,7 @@ def url_hash(docs: pa.Table, config: Url) -> pa.Table:
 
 
 def _url_duplicates_reads(config: ExactUrl) -> dict[str, pa.DataType]:
-    return {"url_hash": UINT64, "url_check": UINT64, **policy_reads(config.keep_by)}
+    return {"url_hash": UINT64, "url_check": UINT64, **_kept_by(config)}
 
 
 @stage(
@@ -337,5 +309,4 @@ def url_duplicates(group: pa.Table, config: ExactUrl) -> pa.Table:
     same = _same(group["url_hash"].to_numpy(), check.fill_null(0).to_numpy())
     alone = np.flatnonzero(np.asarray(check.is_null()))
     same[alone] = len(same) + np.arange(len(alone), dtype=np.uint64)
-    kept, size = keepers(group, same, config.keep_by, label=config.label, seed=config.seed)
-    return _answer(group, kept, size, "url_copy_of", "url_copies")
+    return _answer(group, same, config, "url_copy_of", "url_copies")

@@ -241,6 +241,7 @@ BY_NAME = {
     "source": st.one_of(st.none(), st.sampled_from(["", "web", "books"])),
     "key": st.binary(min_size=16, max_size=16),
     "text_bytes": st.integers(0, 3000),
+    "repeated_lines": st.sampled_from([None, [], [0, 0]]),  # spans that fit any text
     "contaminated_found": st.sampled_from([None, '[["a","1"]]', '[["a","1"],["b","1"]]', '[["b","2"]]']),
 }
 COUNTS = st.one_of(st.none(), st.integers(0, 9))

@@ -55,6 +55,7 @@ COLUMNS = {
     "text": pa.array(TEXTS, TEXT),
     "text_bytes": pa.array([len((t or "").encode()) for t in TEXTS], INT64),
     "url": pa.array(["http://a.org/x", "https://www.a.org/x/", None] * (ROWS // 3), TEXT),
+    "repeated_lines": pa.array([None, [], [0, 0]] * (ROWS // 3), pa.list_(INT32)),
     "tokens": pa.array(NUMBERS, INT64),
     "other": pa.array(NUMBERS, INT32),
     "size": pa.array(range(ROWS), INT64),
