@@ -326,9 +326,12 @@ class _Opened:
                 made[name] = clean(self.layout.text)
                 spoil([row for row in np.flatnonzero(made[name].is_null()).tolist() if row not in bad], "text is null")
             elif name == "id":
-                made[name] = pa.array([f"{file_name(self.file.path)}:{row}" for row in at], TEXT)
-                if self.layout.id is not None:
-                    made[name] = pc.coalesce(_integers_as_text(clean(self.layout.id)), made[name])
+                own = None if self.layout.id is None else _integers_as_text(clean(self.layout.id))
+                if own is None or own.null_count:
+                    file = file_name(self.file.path)
+                    numbered = pa.array([f"{file}:{row}" for row in at], TEXT)
+                    own = numbered if own is None else pc.coalesce(own, numbered)
+                made[name] = own
             elif name == "source":
                 constant = self.wanted.constant_source
                 made[name] = pa.repeat(pa.scalar(stem(self.file.path) if constant is None else constant, TEXT), len(at))
