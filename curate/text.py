@@ -482,14 +482,15 @@ class WordMemo:
     When a table begins it holds at most MOST_PIECES pieces (about 80 bytes each), or else it starts afresh.
 
     Args:
-        words: one of WORDS.
+        words: one of WORDS, or ``"spacy:xx"``.
     """
 
     MOST_PIECES = 1 << 20
     AT_ONCE = 1 << 16
 
     def __init__(self, words: str) -> None:
-        self._spacy = words == "spacy"
+        self._spacy = words != "whitespace"
+        self._language = words.removeprefix("spacy").removeprefix(":") or "en"
         self.forget()
 
     @property
@@ -525,7 +526,7 @@ class WordMemo:
         pieces = waiting[1 : waiting[0, 0]]
         if len(pieces):
             lines = _join(data, pieces)
-            lengths = _spacy_lengths(lines.tobytes().decode())
+            lengths = _spacy_lengths(lines.tobytes().decode(), self._language)
             slots, words = self._memo
             lacking = self._used + len(lengths) - len(words)
             if lacking > 0:
@@ -541,7 +542,7 @@ _threads = threading.local()
 
 
 def word_memo(words: str) -> WordMemo:
-    """The memo of this thread for one of WORDS, for a new table."""
+    """The memo of this thread for one of WORDS, or ``"spacy:xx"``, for a new table."""
     memos = _threads.__dict__.setdefault("memos", {})
     if words not in memos:
         require_words(words, where=f"word_memo({words!r})")
@@ -554,29 +555,48 @@ def word_memo(words: str) -> WordMemo:
 
 def require_words(words: str, *, where: str) -> None:
     """Raise UnknownSetting for an unknown definition of a word, MissingExtra for one whose package is missing."""
-    if words not in WORDS:
+    kind, _, language = words.partition(":")
+    if kind not in WORDS or (language and kind != "spacy") or words.endswith(":"):
         near = difflib.get_close_matches(words, WORDS, n=1)
         raise UnknownSetting(
             f"there are no words of kind {words!r}",
             where=where,
-            fix=f"did you mean {near[0]!r}?" if near else f"use one of: {', '.join(map(repr, WORDS))}",
+            fix=f"did you mean {near[0]!r}?" if near else f"use one of: {', '.join(map(repr, WORDS))}, or 'spacy:fr'",
         )
-    if words == "spacy" and find_spec("spacy") is None:
+    if kind == "spacy" and find_spec("spacy") is None:
         raise MissingExtra(
-            "words='spacy' needs the package spacy, which is not installed",
+            f"words={words!r} needs the package spacy, which is not installed",
             where=where,
             fix="pip install 'curate[datatrove]', or use words='whitespace'",
         )
+    if language and not _cuts_at_whitespace(language):
+        raise UnknownSetting(
+            f"spaCy has no tokenizer for {language!r} that cuts at whitespace first",
+            where=where,
+            fix="use another language, or 'spacy:xx', which is for no language",
+        )
 
 
-@lru_cache(maxsize=1)
-def _spacy_english() -> Any:
-    """The tokenizer of spaCy's blank English pipeline, on a vocabulary that does not work out attributes of words."""
+@lru_cache(maxsize=64)
+def _cuts_at_whitespace(language: str) -> bool:
+    """Is the tokenizer of this language spaCy's own, and not one that looks at whole sentences?"""
+    from spacy.util import get_lang_class
+
+    try:
+        settings = get_lang_class(language).Defaults.config
+    except ImportError:  # spaCy has no such language
+        return False
+    return "tokenizer" not in settings.get("nlp", {})
+
+
+@lru_cache(maxsize=64)
+def _spacy_tokenizer(language: str) -> Any:
+    """The tokenizer of a blank spaCy pipeline, on a vocabulary that does not work out attributes of words."""
     import spacy
     from spacy.tokenizer import Tokenizer
     from spacy.vocab import Vocab
 
-    rules: Any = spacy.blank("en").tokenizer
+    rules: Any = spacy.blank(language).tokenizer
     return Tokenizer(
         Vocab(),
         rules=rules.rules,
@@ -588,12 +608,12 @@ def _spacy_english() -> Any:
     )
 
 
-def _spacy_lengths(text: str) -> Offsets:
+def _spacy_lengths(text: str, language: str) -> Offsets:
     """The code points of each token of a text, whitespace tokens included, a space that follows a token not."""
     # spaCy numbers this name 1, which its hash map takes for "deleted": a later memory zone would read freed memory.
     text = text.replace("IS_ALPHA", "IS_ALPHB")
     with _SPACY:
-        english = _spacy_english()
-        with english.vocab.memory_zone():  # else the vocabulary would keep every string ever seen
-            lengths: Offsets = english(text).to_array("LENGTH").astype(np.int64)
+        tokenizer = _spacy_tokenizer(language)
+        with tokenizer.vocab.memory_zone():  # else the vocabulary would keep every string ever seen
+            lengths: Offsets = tokenizer(text).to_array("LENGTH").astype(np.int64)
             return lengths

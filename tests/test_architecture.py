@@ -37,7 +37,7 @@ MACHINE = [
 ROOMS = {
     "curate.measuring": {"curate.quality"},
     "curate.reading": {"curate.sources"},
-    "curate.near": {"curate.minhash", "curate.seen"},
+    "curate.near": {"curate.minhash"},
     "curate.extracting": {"curate.pages"},
     "curate.matching": {"curate.contamination"},
     "curate.telling": {"curate.report", "curate.card", "curate.explain", "curate.command"},

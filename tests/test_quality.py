@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from curate import quality, text
 from curate.errors import UnknownSetting
+from curate.measuring import general, tables
 from curate.quality import QualityMeasure, measure, profile
 from curate.stage import Grain
 
@@ -147,7 +148,7 @@ def test_the_promised_columns_are_written():
     for config in (SPLIT, SPACY):
         got = measure(table(["a", None]), config)
         assert dict(zip(got.schema.names, got.schema.types, strict=True)) == measure.writes(config)
-    assert set(measure.writes(SPACY)) & set(measure.writes(SPLIT)) == set(quality._OF_LINES)
+    assert set(measure.writes(SPACY)) & set(measure.writes(SPLIT)) == set(tables.LINE_COLUMNS)
     assert (measure.grain, measure.version) == (Grain.EACH, "1")
     assert measure(table([]), SPLIT).num_rows == 0
 
@@ -359,7 +360,7 @@ def test_decisions_and_reasons_are_those_of_datatrove(name):
 
 
 def test_counts_fit_the_matrix():
-    counts = quality.count(pa.array(["a b a b a b"], pa.large_string()), "whitespace")
-    assert counts.shape == (1, quality.COUNTS)
+    counts = general.count(*text.string_buffers(pa.array(["a b a b a b"], pa.large_string())), "whitespace")
+    assert counts.shape == (1, general.COUNTS) == (1, len(general.GROUP_OF))
     assert counts.dtype == np.int64
-    assert counts[0, quality.TOP_GRAMS : quality.TOP_GRAMS + 3].tolist() == [9, 10, 14]  # 3 copies, 2, 2
+    assert counts[0, general.TOP_GRAMS : general.TOP_GRAMS + 3].tolist() == [9, 10, 14]  # 3 copies, 2, 2

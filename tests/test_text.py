@@ -278,7 +278,7 @@ def test_a_full_memo_is_forgotten_before_the_next_table(monkeypatch):
 def test_a_memo_survives_an_error(monkeypatch):
     memory = WordMemo("spacy")
     with monkeypatch.context() as broken:
-        broken.setattr(text, "_spacy_lengths", lambda _: 1 / 0)
+        broken.setattr(text, "_spacy_lengths", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             words_of(["well, now"], memory)
     assert words_of(["well, now"], memory) == [["well", ",", "now"]]
