@@ -31,6 +31,8 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
 from itertools import accumulate
 from pathlib import PurePosixPath
 from typing import Any, Literal
@@ -47,10 +49,13 @@ from curate.errors import BadData, BadInput, BadPlan, MissingExtra
 from curate.reading import docstrings
 from curate.reading import jsonl as reading_jsonl
 from curate.reading import parquet as reading_parquet
-from curate.reading.rows import ENDINGS, Broken, Rows, Wanted, cut_rows, file_kind
+from curate.reading import warc as reading_warc
+from curate.reading.rows import Broken, Rows, Wanted, cut_rows, file_kind
 from curate.settings import parse_amount
 
 PART_BYTES = "64MB"
+KINDS = ("parquet", "jsonl")                            # of tables, which any_file tells by their endings
+PAGES = ("text/html", "application/xhtml+xml")
 SPLITS = {"train": 60, "validation": 15, "test": 25}    # per cent of the modules of every package
 HALF = re.compile("[\ud800-\udfff]")
 BATCH = 1000                                            # documents of a package made into a table at a time
@@ -119,6 +124,83 @@ def _wanted(
                   part_bytes=parse_amount(part_bytes, where="part_bytes"))
 
 
+def warc(
+    *urls: str,
+    types: Sequence[str] | None = PAGES,
+    constant_source: str | None = None,
+    record_bytes: str | int = "32MB",
+    part_bytes: str | int = PART_BYTES,
+) -> "Archives":
+    """WARC archives of web pages, and their WET texts; plain, gzip or Zstandard, whatever their name ends in.
+
+    Args:
+        urls: files, patterns or folders, as for ``parquet``.
+        types: content types of documents; None takes all, images included.
+        constant_source: one source for all documents, such as the crawl's name; else the file's name tells.
+        record_bytes: records of more bytes, as they stand or decoded, are lost.
+        part_bytes: text of a piece, at most, but for a single row that is longer.
+    """
+    kinds = None if types is None else tuple(sorted({kind.lower() for kind in types}))
+    return Archives(urls, reading_warc.WantedPages(
+        types=kinds, constant_source=constant_source, record_bytes=parse_amount(record_bytes, where="record_bytes"),
+        part_bytes=parse_amount(part_bytes, where="part_bytes"),
+    ))
+
+
+@dataclass(frozen=True)
+class Archives:
+    """WARC archives; made by ``warc``. How they are read is told in curate/reading/warc.py.
+
+    A document's id is its WARC-Record-ID, its text the page as characters, HTML as it is (``pages.extract`` takes the
+    text out), or the text itself in WET. Declared beside: ``url``, ``date`` (as the archive writes it),
+    ``content_type`` (without parameters), ``status`` (of HTTP, null for WET) and ``language`` (as WET tells it).
+    Further WARC headers travel in ``extra``.
+    """
+
+    urls: tuple[str, ...]
+    wanted: reading_warc.WantedPages
+
+    def __post_init__(self) -> None:
+        if not self.urls or min(self.wanted.part_bytes, self.wanted.record_bytes) < 1:
+            raise BadPlan("there is nothing to read", where=f"the source {self.name!r}",
+                          fix=f"name a file, and part_bytes as {PART_BYTES!r}")
+
+    @property
+    def name(self) -> str:
+        """The locations as they were written."""
+        return ", ".join(self.urls)
+
+    @property
+    def columns(self) -> Mapping[str, pa.DataType]:
+        """What is declared beside the standard columns."""
+        return reading_warc.COLUMNS
+
+    def listing(self) -> list[File]:
+        """The files, each once, sorted by path. In a folder, only those count that are named like archives."""
+        for package in ("fastwarc", "resiliparse"):
+            if find_spec(package) is None:
+                raise MissingExtra(f"WARC needs the package {package!r}, which is not installed", where=self.name,
+                                   fix="pip install 'curate[web]'")
+        return _listed(self.name, self.urls, "warc")
+
+    def read(self, file: File) -> Iterator[Piece]:
+        """The pieces of one file, in order."""
+        return reading_warc.read(self.wanted, file)
+
+    def reread(self, file: File, groups: tuple[int, ...], columns: list[str]) -> pa.Table:
+        """Never asked for, because pages are always rewritten."""
+        raise _never_in_place(file)
+
+    def identity(self) -> Mapping[str, object]:
+        """Everything that decides what ``read`` returns for a file, the versions of what decodes it included."""
+        wanted = self.wanted
+        return {
+            "kind": "warc", "types": wanted.types, "constant_source": wanted.constant_source,
+            "record_bytes": wanted.record_bytes, "part_bytes": wanted.part_bytes,
+            "decoding": [f"{package} {version(package)}" for package in ("fastwarc", "resiliparse")],
+        }
+
+
 @dataclass(frozen=True)
 class Files:
     """Parquet or JSON Lines files; made by ``parquet``, ``jsonl`` and ``any_file``.
@@ -152,19 +234,12 @@ class Files:
 
     def listing(self) -> list[File]:
         """The files, each once, sorted by path. In a folder, only files of the kind count."""
-        found: dict[str, File] = {}
-        for url in self.urls:
-            files, in_folder = _matches(url)
-            if in_folder:
-                files = [f for f in files if (kind := file_kind(f.path)) and self.kind in (None, kind)]
-            if not files:
-                raise BadInput(f"no file matches {url}", where=self.name, fix="correct the location or the pattern")
-            found |= {file.path: file for file in files}
-        for path in found if self.kind is None else ():
-            if file_kind(path) is None:
-                raise BadInput(f"the kind of {path} cannot be told from its ending", where=self.name,
-                               fix=f"use sources.parquet or sources.jsonl, or one of {', '.join(ENDINGS)}")
-        return [found[path] for path in sorted(found)]
+        found = _listed(self.name, self.urls, self.kind)
+        for file in found if self.kind is None else ():
+            if file_kind(file.path) not in KINDS:
+                raise BadInput(f"the kind of {file.path} cannot be told from its ending", where=self.name,
+                               fix="use sources.parquet, sources.jsonl, sources.csv, sources.arrow or sources.warc")
+        return found
 
     def read(self, file: File) -> Iterator[Piece]:
         """The pieces of one file, in order; see curate/reading/."""
@@ -196,6 +271,19 @@ class Files:
 
 def _never_in_place(file: File) -> BadData:
     return BadData("only Parquet is left in place and read again", where=file.path, fix="use the rewritten part")
+
+
+def _listed(name: str, urls: Sequence[str], kind: str | None) -> list[File]:
+    """The files at some locations, each once, sorted by path; of a folder those of the kind, or of any of KINDS."""
+    found: dict[str, File] = {}
+    for url in urls:
+        files, in_folder = _matches(url)
+        if in_folder:
+            files = [file for file in files if file_kind(file.path) in ([kind] if kind else KINDS)]
+        if not files:
+            raise BadInput(f"no file matches {url}", where=name, fix="correct the location or the pattern")
+        found |= {file.path: file for file in files}
+    return [found[path] for path in sorted(found)]
 
 
 def _matches(url: str) -> tuple[list[File], bool]:

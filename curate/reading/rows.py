@@ -19,7 +19,10 @@ import pyarrow.compute as pc
 from curate.columns import TEXT
 
 OTHERS = 4                  # a piece may hold this many times part_bytes in all columns together
-ENDINGS = {".parquet": "parquet", ".pq": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
+ENDINGS = {
+    ".parquet": "parquet", ".pq": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl",
+    ".warc": "warc", ".wet": "warc",
+}
 COMPRESSIONS = (".gz", ".zst")
 SHARD = re.compile(r"[-_.]?[0-9]{2,}([-_.]of[-_.][0-9]+)?([-_.][0-9a-f]{8,})?$")
 
