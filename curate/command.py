@@ -349,6 +349,8 @@ def show(outcome: Outcome, store: Store) -> None:
         console.print(verdict["sentence"], style="bold", highlight=False, soft_wrap=True)
         said = len(verdict["caveats"]) + len(verdict["not_tested"])
         console.print(f"{said} caveats and things that were not tested: see the report", style="dim", highlight=False)
+    for label, path in outcome.manifest.get("artifacts", {}).items():
+        console.print(f"{label}  {store.full(path)}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"values  {outcome.manifest['values']}", highlight=False)
     console.print(f"report  {store.full(outcome.folder)}/report.html", highlight=False, soft_wrap=True)
 

@@ -12,41 +12,58 @@ documents is the Jaccard index of their shingles. (``like="datatrove"`` takes da
    the threshold, though they themselves may lie below it (``near/clusters.py``). The report shows the largest.
 5. A policy (``curate.keeper``) chooses the row of each cluster that is kept; the rows of some sources may all be kept.
 
+A new crawl is compared with older ones by an *index* of their signatures, without their texts (``near/index.py``):
+``index`` makes one, or a larger one of an older one; ``seen_before`` asks it about every document.
+
 Cost: signatures run at over 150 MB of text a second and core; 28 bytes a row and band are exchanged; the shingles of
 candidate rows are exchanged once, 8 bytes each. The pairs are gathered in the process that runs the pipeline, at about
 90 bytes a pair *and band* that they share; 1e8 rows with a partner are its stated limit, and it stops with an error
 above.
 
-Elsewhere: exact copies (``exact``); copies of what an earlier run had (``seen``).
+Elsewhere: exact copies (``exact``).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from curate.artifact import fitter
 from curate.columns import ADDRESS, INT32, INT64, TEXT, UINT64
+from curate.hashing import halves, keyed
 from curate.keeper import keepers, policy_reads
 from curate.near.candidates import band_records, meet
-from curate.near.clusters import components
+from curate.near.clusters import components, weakest_links
 from curate.near.curve import collision, collision_table, half_point, quoted_point
+from curate.near.index import Index, Opened, Seen, ask, build, entries, open_index, seen_columns, seen_reads
 from curate.near.settings import MinHash, Signature
 from curate.near.signing import band_keys, minima_of
 from curate.near.verification import itinerary, pack, verify
 from curate.stage import Grain, Rows, stage
 
 __all__ = [
+    "Index",
     "MinHash",
+    "Seen",
     "Signature",
     "collision",
     "collision_table",
     "half_point",
+    "index",
     "minima_of",
     "near_duplicates",
     "near_pairs",
+    "open_index",
     "quoted_point",
+    "seen_before",
     "signatures",
 ]
+
+
+SHOWN_CLUSTERS = 5  # in the report
+SHOWN_ROWS = 4  # of each
 
 
 @stage(reads={"text": TEXT}, writes={"minhash": pa.list_(UINT64), "shingles": INT32}, grain=Grain.EACH, version="1")
@@ -84,7 +101,7 @@ def near_pairs(rows: Rows, config: MinHash) -> tuple[pa.Table, dict[str, int]]:
 
 
 def _near_duplicates_reads(config: MinHash) -> Mapping[str, pa.DataType]:
-    return {"text": TEXT, "minhash": pa.list_(UINT64), "shingles": INT32, **_keeper_reads(config)}
+    return {"id": TEXT, "text": TEXT, "minhash": pa.list_(UINT64), "shingles": INT32, **_keeper_reads(config)}
 
 
 def _keeper_reads(config: MinHash) -> dict[str, pa.DataType]:
@@ -97,7 +114,7 @@ def _keeper_reads(config: MinHash) -> dict[str, pa.DataType]:
     grain=Grain.GROUP,
     rounds=True,
     each=signatures,
-    version="1",
+    version="2",
 )
 def near_duplicates(rows: Rows, config: MinHash) -> pa.Table:
     """Which row each row is a near copy of, and its cluster.
@@ -107,22 +124,22 @@ def near_duplicates(rows: Rows, config: MinHash) -> pa.Table:
     near copy.
 
     The report counts candidate pairs (distinct), pairs verified, pairs that buckets over the cap left out (summed over
-    bands: a pair may be left out in one and compared in another), components and clusters.
+    bands: a pair may be left out in one and compared in another), components and clusters, and shows the largest
+    clusters: their size, the similarity that the weakest pair of the strongest chains has, and a few ids.
 
     Raises:
         RunError: more than ``LIMIT`` rows have a candidate partner.
     """
     pairs, numbers = near_pairs(rows, config)
-    members, _, _, root = components(pairs["a"].to_numpy(), pairs["b"].to_numpy())
+    members, at_a, at_b, root = components(pairs["a"].to_numpy(), pairs["b"].to_numpy())
     sizes = np.bincount(root)
     numbers |= {
         "clusters": int((sizes > 0).sum()),
         "clustered_rows": len(members),
         "largest_cluster": int(sizes.max(initial=0)),
     }
-    rows.report(numbers)
     clusters = pa.table({ADDRESS: members, "near_cluster": members[root]})
-    return rows.exchange(
+    answer = rows.exchange(
         _emit,
         _keep,
         reads=tuple(_keeper_reads(config)),
@@ -131,6 +148,13 @@ def near_duplicates(rows: Rows, config: MinHash) -> pa.Table:
         given=config,
         alongside=clusters,
     )
+    largest = _largest(answer)
+    wanted = np.searchsorted(members, largest["cluster"].unique().to_numpy())
+    links = (
+        weakest_links(at_a, at_b, pairs["jaccard"].to_numpy(), root, wanted) if config.verify else [None] * len(wanted)
+    )
+    rows.report({**numbers, **_told(rows, largest, links)})
+    return answer.select([ADDRESS, "near_copy_of", "near_cluster", "near_cluster_size"])
 
 
 def _emit(docs: pa.Table, config: MinHash) -> pa.Table:
@@ -148,11 +172,94 @@ def _keep(records: pa.Table, config: MinHash) -> pa.Table:
         keep_whole=config.keep_whole,
         keep_where=config.keep_where,
     )
+    keys = halves(records["key"])
+    chance = keyed(keys, label=config.label, seed=config.seed)
+    is_kept = kept == np.arange(len(kept))
+    order = np.lexsort((address, keys[:, 1], keys[:, 0], chance, ~is_kept, cluster))
+    new = np.diff(cluster[order].astype(np.int64), prepend=-1) != 0
+    first = np.maximum.accumulate(np.where(new, np.arange(len(order)), 0))
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order)) - first
+    mark = np.empty(len(order), np.uint64)
+    mark[order] = chance[order][first]
     return pa.table(
         {
             ADDRESS: address,
-            "near_copy_of": pa.array(address[kept], UINT64, mask=kept == np.arange(len(kept))),
+            "near_copy_of": pa.array(address[kept], UINT64, mask=is_kept),
             "near_cluster": cluster,
             "near_cluster_size": pa.array(size, INT64),
+            "place": place,  # in its cluster, what is kept first
+            "mark": mark,  # of the cluster, by chance
         }
     )
+
+
+# ---- the largest clusters, for the report -------------------------------------------------------------------------
+
+
+def _largest(answer: pa.Table) -> pa.Table:
+    """Some rows of the largest clusters, cluster by cluster: what is kept first, and a few others."""
+    few = answer.filter(pc.less(answer["place"], SHOWN_ROWS))
+    heads = few.filter(pc.equal(few["place"], 0))
+    order = np.lexsort((heads["mark"].to_numpy(), -heads["near_cluster_size"].to_numpy()))[:SHOWN_CLUSTERS]
+    rank = pc.index_in(few["near_cluster"], value_set=heads["near_cluster"].combine_chunks().take(pa.array(order)))
+    few = few.append_column("rank", rank).filter(rank.is_valid())
+    few = few.sort_by([("rank", "ascending"), ("place", "ascending")])
+    return pa.table({
+        ADDRESS: few[ADDRESS],
+        "cluster": few["near_cluster"],
+        "size": few["near_cluster_size"],
+        "rank": few["rank"].cast(INT64),
+    })  # fmt: skip
+
+
+def _told(rows: Rows, largest: pa.Table, links: Sequence[float | None]) -> dict[str, str]:
+    """The largest clusters in words."""
+    named = rows.exchange(
+        _emit, _as_it_is, reads=("id",), by=ADDRESS, label="largest", alongside=largest.select([ADDRESS])
+    )
+    ids = dict(zip(named[ADDRESS].to_pylist(), named["id"].to_pylist(), strict=True))
+    told: dict[str, str] = {}
+    for rank, link in enumerate(links):
+        mine = largest.filter(pc.equal(largest["rank"], rank))
+        kept, *others = [repr(ids[a]) for a in mine[ADDRESS].to_pylist()]
+        size = mine["size"][0].as_py()
+        weakest = f", every row joined by pairs of {link:.3f} or more" if link is not None else ""
+        more = ", …" if size > len(mine) else ""
+        told[f"cluster {rank + 1}"] = f"{size:,} rows{weakest}; {kept} stays; {', '.join(others)}{more}"
+    return told
+
+
+def _as_it_is(records: pa.Table, given: None) -> pa.Table:
+    return records
+
+
+# ---- copies of what an earlier run had ----------------------------------------------------------------------------
+
+
+@fitter(reads={"id": TEXT, "text": TEXT}, part=entries, version="1")
+def index(found: pa.Table, config: Index, out: Path, old: Path | None = None) -> dict[str, float]:
+    """An index of the signatures of all documents of a frame, for ``seen_before``; see ``curate.near.index``.
+
+    ``old`` is an index of other documents that is to be part of the new one; documents that it has are not added again.
+    """
+    return build(found, config, out, old)
+
+
+@stage(
+    reads=seen_reads,
+    writes=seen_columns,
+    grain=Grain.EACH,
+    each=signatures,
+    load=open_index,
+    version="1",
+)
+def seen_before(docs: pa.Table, config: Seen, index: Opened) -> pa.Table:
+    """Which document of an index each document is a near copy of.
+
+    ``seen_copy_of`` is the id of the nearest one that reaches the threshold (of equals the one with the smallest key),
+    null where there is none. Beside it stands ``seen_jaccard`` (their true Jaccard index, over 64-bit hashes of
+    shingles), ``seen_jaccard_estimate`` (the share of equal minima) or ``seen_bands`` (shared bands, nothing verified):
+    as ``config.by`` says.
+    """
+    return ask(docs, config, index)

@@ -185,9 +185,9 @@ def run(
         for node in plan.outputs:
             if isinstance(node, Conclude):
                 trials[runner.labels[id(node)]] = conclude(runner, node)
-        for node in plan.outputs:
-            if isinstance(node, Fit):
-                content(runner, node)
+        artifacts = {
+            runner.labels[id(node)]: content(runner, node)[1] for node in plan.outputs if isinstance(node, Fit)
+        }
         for mix, entry in mixes.items():
             for shard in entry["shards"]:
                 store.link(f"{entry['home']}/{shard['name']}", f"{folder}/mixes/{mix}/{shard['name']}")
@@ -199,6 +199,7 @@ def run(
             "steps": list(runner.steps.values()),
             "mixes": mixes,
             "trials": trials,
+            "artifacts": artifacts,
             "frames": accounts,
             "values": digest(
                 [[s["label"], s.get("values")] for s in runner.steps.values()]

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = [
-    {"curate", "scorers", "curate.errors", "curate.columns", "curate.text", "curate.hashing", "curate.sentences",
+    {"curate", "scorers", "curate.errors", "curate.columns", "curate.characters", "curate.english", "curate.text", "curate.hashing", "curate.sentences",
      "curate.xxh3", "curate.folding"},
     {"curate.stage"},
     {"curate.artifact", "curate.dataset", "curate.settings", "curate.order", "curate.keeper", "curate.train"},
@@ -27,6 +27,7 @@ MACHINE = [
     "curate.plan",
     "curate.passes",
     "curate.ingest",
+    "curate.buckets",
     "curate.exchange",
     "curate.learn",
     "curate.mixes",
@@ -39,6 +40,7 @@ ROOMS = {
     "curate.reading": {"curate.sources"},
     "curate.near": {"curate.minhash"},
     "curate.extracting": {"curate.pages"},
+    "curate.bridges": set(),
     "curate.matching": {"curate.contamination"},
     "curate.telling": {"curate.report", "curate.card", "curate.explain", "curate.command"},
 }

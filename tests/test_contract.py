@@ -64,6 +64,11 @@ SETTINGS: dict[str, tuple[Any, ...]] = {
         lines.RepeatedLines(min_documents=2),
         lines.RepeatedLines(min_documents=2, keep="none", within=True, keep_whole=("web",)),
     ),
+    "minhash.seen_before": (
+        minhash.Seen(ngram=1, bands=40, rows=1, threshold=0.1),
+        minhash.Seen(ngram=1, bands=40, rows=1, threshold=0.1, by="minima"),
+        minhash.Seen(ngram=1, bands=40, rows=1, by="bands", bucket_cap=1),
+    ),
     "minhash.near_duplicates": (
         minhash.MinHash(threshold=0.5),
         minhash.MinHash(like="datatrove", ngram=1, bands=20, rows=1, words="whitespace", threshold=0.3),
@@ -147,6 +152,11 @@ def two_models(config):
     return loss_ratio.open_pair(config, prior=prior, conditional=conditional)
 
 
+def signature_index(config):
+    made = minhash.Index(bands=config.bands, rows=config.rows, ngram=config.ngram, holds=config.by)
+    return minhash.open_index(config, index=fitted(minhash.index, made, f"signatures-{config.by}-{config.bands}"))
+
+
 def tiny_lid(config):
     if not (scratch() / "lid").exists():
         (scratch() / "lid").mkdir()
@@ -155,6 +165,7 @@ def tiny_lid(config):
 
 
 MODELS = {
+    "minhash.seen_before": signature_index,
     "toys.share": length_model,
     "tokens.count": bpe,
     "contamination.overlap": overlap_index,

@@ -383,6 +383,59 @@ def test_a_chain_is_one_cluster_though_its_ends_share_nothing():
     assert sum(v is None for v in copy_of.values()) == 1
 
 
+def test_the_report_shows_the_largest_clusters():
+    """A chain of 3 whose neighbours share 11 of 13 shingles (0.846), and a pair of equal texts; what is kept first."""
+    config = MinHash(bands=64, rows=1, ngram=2, keep_by=("id",))
+    _, _, report = clusters([docs([*chain(3), "one two three", "One two three!"], config)], config)
+    assert report["cluster 1"].startswith("3 rows, every row joined by pairs of 0.846 or more; 'doc0' stays; 'doc")
+    assert report["cluster 2"] == "2 rows, every row joined by pairs of 1.000 or more; 'doc3' stays; 'doc4'"
+    assert "cluster 3" not in report
+
+
+@law
+@given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7), st.integers(1, 9)), min_size=1, max_size=14))
+def test_weakest_links_against_every_threshold(edges):
+    """The highest threshold at which the pairs that reach it still hold the cluster together."""
+    edges = [(x, y, j / 10) for x, y, j in edges if x != y]
+    a, b = (np.array([e[k] for e in edges], np.uint64) for k in (0, 1))
+    rows, at_a, at_b, root = components(a, b)
+    found = np.unique(root)
+    links = near_clusters.weakest_links(at_a, at_b, np.array([e[2] for e in edges]), root, found)
+    for cluster, link in zip(found, links, strict=True):
+        members = {str(r) for r in rows[root == cluster]}
+        held = [t for t in sorted({e[2] for e in edges})
+                if frozenset(members) in connected(sorted(members), {frozenset((str(x), str(y))) for x, y, j in edges
+                                                                     if j >= t and str(x) in members})]  # fmt: skip
+        assert link == max(held)
+
+
+def test_what_a_has_is_removed_from_b_and_a_stays_whole():
+    """Rows of wiki stay, copies of each other or not; those of web go where wiki has them, else by the policy."""
+    texts = ["a b c d e f g", "A b c d e f g", "a b c d e f g!", "h i j k l m n", "h i j k l m n."]
+    config = MinHash(keep_whole=("wiki",), keep_by=("id",))
+    table = docs(texts, config).append_column("source", pa.array(["web", "wiki", "wiki", "web", "web"], TEXT))
+    assert clusters_whole([table], config) == {"doc0": "doc1", "doc1": None, "doc2": None, "doc3": None, "doc4": "doc3"}
+    gold = docs(texts, MinHash()).append_column("gold", pa.array([None, True, True, False, False]))
+    assert clusters_whole([gold], MinHash(keep_where="gold", keep_by=("id",)))["doc0"] == "doc1"
+
+
+def clusters_whole(parts, config):
+    answer, rows = run_rounds(near_duplicates, parts, config)
+    name = {a: i for t in rows.parts for a, i in zip(t["address"].to_pylist(), t["id"].to_pylist(), strict=True)}
+    return {name[row["address"]]: name.get(row["near_copy_of"]) for row in answer.to_pylist()}
+
+
+def test_without_verification_every_candidate_joins():
+    """Texts with one of many words in common: 63 of 64 minima differ, a band of one minimum may agree."""
+    texts = ["a b c d e f", "a b c d e g", "x y z"]
+    config = MinHash(bands=200, rows=1, ngram=1, verify=False)
+    _, got, report = clusters([docs(texts, config)], config)
+    assert got == {frozenset({"doc0", "doc1"})}
+    assert report["candidate_pairs"] == 1
+    assert "verified_pairs" not in report
+    assert "joined by pairs" not in report["cluster 1"]
+
+
 def test_the_policy_chooses_what_is_kept():
     text = "a b c d e f g h i j k l m n o p"
     table = docs([text, text + "!!!", text + "!"], MinHash())

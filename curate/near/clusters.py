@@ -66,3 +66,41 @@ def components(a: U64, b: U64) -> tuple[U64, I64, I64, I64]:
         )
     at_a, at_b = np.searchsorted(rows, a), np.searchsorted(rows, b)
     return rows, at_a, at_b, _join(at_a, at_b, len(rows))
+
+
+def weakest_links(a: I64, b: I64, jaccard: npt.NDArray[np.float64], cluster: I64, wanted: I64) -> list[float]:
+    """For each wanted cluster, the weakest pair of its strongest chains.
+
+    Any two rows of the cluster are joined by a chain of pairs that are all at least so similar, and for some two no
+    chain does better: the smallest edge of a maximum spanning tree.
+
+    Args:
+        a: positions of rows, (pairs,).
+        b: positions of rows, (pairs,).
+        jaccard: of each pair.
+        cluster: of each row, as ``components`` gives it.
+        wanted: clusters, in any order.
+    """
+    chosen = np.flatnonzero(np.isin(cluster[a], wanted))
+    chosen = chosen[np.argsort(-jaccard[chosen], kind="stable")]
+    weakest = _weakest(a[chosen], b[chosen], jaccard[chosen], cluster)
+    return [float(weakest[c]) for c in wanted]
+
+
+@njit(cache=True, nogil=True)
+def _weakest(a, b, jaccard, cluster):  # type: ignore[no-untyped-def]
+    """The similarity of the last pair that joined anything, by cluster; pairs come strongest first."""
+    parent = np.arange(len(cluster))
+    last = np.ones(len(cluster), np.float64)
+    for k in range(len(a)):
+        x, y = a[k], b[k]
+        while parent[x] != x:
+            parent[x] = parent[parent[x]]
+            x = parent[x]
+        while parent[y] != y:
+            parent[y] = parent[parent[y]]
+            y = parent[y]
+        if x != y:
+            parent[max(x, y)] = min(x, y)
+            last[cluster[a[k]]] = jaccard[k]
+    return last
