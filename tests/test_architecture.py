@@ -42,6 +42,7 @@ ROOMS = {
     "curate.extracting": {"curate.pages"},
     "curate.bridges": set(),
     "curate.matching": {"curate.contamination"},
+    "curate.finding": {"curate.pii"},
     "curate.telling": {"curate.report", "curate.card", "curate.explain", "curate.command"},
 }
 MODULES = sorted(p for folder in ("curate", "scorers") for p in (ROOT / folder).rglob("*.py"))
