@@ -1,8 +1,11 @@
 """Sources: where documents come from, as values.
 
-    parquet("s3://bucket/web/*.parquet", text="content", columns={"score": FLOAT64})
+    parquet("s3://bucket/web/*.parquet", text="content", columns={"score": FLOAT64, "meta.url": TEXT})
     jsonl("dumps/*.jsonl.gz", "dumps/*.jsonl.zst")
-    any_file("hf://datasets/owner/name/")
+    csv("notes/*.tsv", id=None, text="body")
+    arrow("cache/*.arrow")
+    any_file("hf://datasets/owner/name@revision/data/")
+    warc("crawl/*.warc.gz")
     environment(exclude=("numpy",))
 
 A source lists files, cheaply, and reads one file into pieces of rows; how is told in curate/reading/. Every row has
@@ -16,14 +19,21 @@ A source lists files, cheaply, and reads one file into pieces of rows; how is to
             where nothing is left.
 ``extra``   every other column as one JSON object, names sorted and nulls left out; null where nothing is left.
 
-and the columns that were declared. A value that does not cast to its declared type makes a bad row, with a null in its
-place: Arrow's safe casts parse text, and never cut or overflow. So does text that is not UTF-8.
+and the columns that were declared. Where no column is called so, a name with dots is a path into objects or structs
+(``text="doc.body"``, ``columns={"meta.url": TEXT}``), and what it is taken from stays in ``extra``.
 
-Parquet stays where it is and is read again when a column is wanted; JSON Lines is read once and rewritten.
+A value that does not cast to its declared type makes a bad row, with a null in its place: Arrow's safe casts parse
+text, and never cut or overflow. So does text that is not UTF-8.
+
+Files of one source may differ. Their columns are found one file at a time: a number that is text in some of them is
+parsed, a column that only some have travels in ``extra``, and a file that lacks a declared column, or has it of a type
+that does not cast, stops the run by its name. JSON has no columns to lack: what is missing there is null.
+
+Parquet stays where it is and is read again when a column is wanted; all other files are read once and rewritten.
 ``environment`` is the documentation of the installed packages: a real, if odd, corpus that is there without a network.
 
 An error that may pass, such as a lost connection, is raised and never written down as bad data.
-Elsewhere: keys, parts and the quarantine (the machine); web pages (a stage's work).
+Elsewhere: keys, parts and the quarantine (the machine); the text of web pages (pages), repair of mojibake (repair).
 """
 
 import difflib
@@ -46,15 +56,16 @@ from curate.columns import STANDARD, TEXT
 from curate.dataset import Bad, File, Piece
 from curate.dataset import together as together
 from curate.errors import BadData, BadInput, BadPlan, MissingExtra
-from curate.reading import docstrings
+from curate.reading import delimited, docstrings, ipc
 from curate.reading import jsonl as reading_jsonl
 from curate.reading import parquet as reading_parquet
 from curate.reading import warc as reading_warc
+from curate.reading.delimited import Dialect
 from curate.reading.rows import Broken, Rows, Wanted, cut_rows, file_kind
 from curate.settings import parse_amount
 
 PART_BYTES = "64MB"
-KINDS = ("parquet", "jsonl")                            # of tables, which any_file tells by their endings
+KINDS = ("parquet", "jsonl", "csv", "arrow")            # of tables, which any_file tells by their endings
 PAGES = ("text/html", "application/xhtml+xml")
 SPLITS = {"train": 60, "validation": 15, "test": 25}    # per cent of the modules of every package
 HALF = re.compile("[\ud800-\udfff]")
@@ -99,8 +110,51 @@ def jsonl(
     columns: Mapping[str, pa.DataType] | None = None,
     part_bytes: str | int = PART_BYTES,
 ) -> "Files":
-    """JSON Lines files, plain, ``.gz`` or ``.zst``; arguments as for ``parquet``, pieces cut by bytes of lines."""
+    """JSON Lines files, plain, ``.gz``, ``.zst``, ``.bz2`` or ``.xz``; arguments as for ``parquet``."""
     return Files("jsonl", urls, _wanted(id, text, source, constant_source, columns, part_bytes))
+
+
+def csv(
+    *urls: str,
+    id: str | None = "id",
+    text: str = "text",
+    source: str | None = None,
+    constant_source: str | None = None,
+    columns: Mapping[str, pa.DataType] | None = None,
+    delimiter: str | None = None,
+    quote: str = '"',
+    header: Sequence[str] | None = None,
+    part_bytes: str | int = PART_BYTES,
+) -> "Files":
+    """CSV files, plain or compressed as for ``jsonl``.
+
+    Args:
+        urls: as for ``parquet``, and so the next six.
+        id: an empty value is none.
+        text: the column of texts, which may be empty.
+        source: the column that tells where a document is from.
+        constant_source: one source for all documents.
+        columns: all values are text, which is cast; an empty one is null.
+        part_bytes: text of a piece, at most.
+        delimiter: one character; without it a tab in files called ``.tsv``, a comma in others.
+        quote: one character, doubled where it stands in a quoted text.
+        header: names of the columns, where the first row does not tell them.
+    """
+    dialect = Dialect(delimiter=delimiter, quote=quote, header=None if header is None else tuple(header))
+    return Files("csv", urls, _wanted(id, text, source, constant_source, columns, part_bytes), dialect)
+
+
+def arrow(
+    *urls: str,
+    id: str | None = "id",
+    text: str = "text",
+    source: str | None = None,
+    constant_source: str | None = None,
+    columns: Mapping[str, pa.DataType] | None = None,
+    part_bytes: str | int = PART_BYTES,
+) -> "Files":
+    """Arrow IPC files and streams, as Feather and ``datasets`` write them; arguments as for ``parquet``."""
+    return Files("arrow", urls, _wanted(id, text, source, constant_source, columns, part_bytes))
 
 
 def any_file(
@@ -112,7 +166,7 @@ def any_file(
     columns: Mapping[str, pa.DataType] | None = None,
     part_bytes: str | int = PART_BYTES,
 ) -> "Files":
-    """Files of either kind, told by their endings; arguments as for ``parquet``."""
+    """Files of any kind of table, told by their endings; arguments as for ``parquet``."""
     return Files(None, urls, _wanted(id, text, source, constant_source, columns, part_bytes))
 
 
@@ -203,17 +257,20 @@ class Archives:
 
 @dataclass(frozen=True)
 class Files:
-    """Parquet or JSON Lines files; made by ``parquet``, ``jsonl`` and ``any_file``.
+    """Files of tables; made by ``parquet``, ``jsonl``, ``csv``, ``arrow`` and ``any_file``.
 
     What ``read`` returns follows from ``identity()``, the file's bytes and, in made ids and sources, its name.
     """
 
-    kind: Literal["parquet", "jsonl"] | None
+    kind: Literal["parquet", "jsonl", "csv", "arrow"] | None
     urls: tuple[str, ...]
     wanted: Wanted
+    dialect: Dialect = Dialect()
 
     def __post_init__(self) -> None:
         where = f"the source {self.name!r}"
+        if len(self.dialect.delimiter or ",") != 1 or len(self.dialect.quote) != 1:
+            raise BadPlan("delimiter and quote are one character each", where=where, fix="say delimiter=';', say")
         if not self.urls or self.wanted.part_bytes < 1:
             raise BadPlan("there is nothing to read", where=where, fix=f"name a file, and part_bytes as {PART_BYTES!r}")
         if taken := sorted({*STANDARD, "extra", "row", "address", "parent"}.intersection(self.columns)):
@@ -243,7 +300,10 @@ class Files:
 
     def read(self, file: File) -> Iterator[Piece]:
         """The pieces of one file, in order; see curate/reading/."""
-        reader = reading_parquet if self._is_parquet(file) else reading_jsonl
+        kind = self.kind or file_kind(file.path)
+        if kind == "csv":
+            return delimited.read(self.wanted, file, self.dialect)
+        reader = {"parquet": reading_parquet, "arrow": ipc}.get(kind or "jsonl", reading_jsonl)
         return reader.read(self.wanted, file)
 
     def reread(self, file: File, groups: tuple[int, ...], columns: list[str]) -> pa.Table:
@@ -263,7 +323,7 @@ class Files:
             "kind": self.kind, "id": wanted.id, "text": wanted.text, "source": wanted.source,
             "constant_source": wanted.constant_source, "part_bytes": wanted.part_bytes,
             "columns": {name: str(kind) for name, kind in wanted.columns.items()},
-        }
+        } | ({} if self.dialect == Dialect() else {"dialect": vars(self.dialect)})
 
     def _is_parquet(self, file: File) -> bool:
         return (self.kind or file_kind(file.path)) == "parquet"

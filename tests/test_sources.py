@@ -23,7 +23,7 @@ from curate import sources
 from curate.columns import FLOAT64, INT64, TEXT
 from curate.dataset import Bad, File, Piece
 from curate.errors import BadData, BadInput, BadPlan
-from curate.reading import docstrings, jsonl, jsontext, parquet
+from curate.reading import docstrings, jsonl, jsontext, parquet, streams
 from curate.reading.rows import stem
 
 FEW = settings(max_examples=25, deadline=None)
@@ -607,8 +607,8 @@ def test_pieces_of_lines_are_cut_before_the_line_that_would_not_fit(tmp_path: Pa
 
 
 def test_a_line_too_long_to_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jsonl, "LINE_BYTES", 1000)
-    monkeypatch.setattr(jsonl, "BLOCK", 64)
+    monkeypatch.setattr(streams, "LINE_BYTES", 1000)
+    monkeypatch.setattr(streams, "BLOCK", 64)
     long = b"x" * 5000
     url = write_lines(tmp_path / "a.jsonl", {"text": "a"}, long, {"text": "b"}, {"text": "c" * 900}, long)
     pieces = read(sources.jsonl(url))

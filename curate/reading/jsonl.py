@@ -1,6 +1,6 @@
-"""JSON Lines, plain, gzip or Zstandard: rows that are read once and rewritten.
+"""JSON Lines, plain or compressed: rows that are read once and rewritten.
 
-1. The bytes are decompressed block by block, through several gzip members or Zstandard frames. A stream that breaks off
+1. The bytes are decompressed block by block (streams.py). A stream that breaks off
    gives what it held until then, and then one ``Bad`` of unknown length. (A checksum stands at the end of a stream. If
    it fails, something before was wrong, and the ``Bad`` says so, but the lines that could be parsed are rows by then.)
 2. They are cut at newlines, and a piece ends before the line that would take it over ``part_bytes`` of lines.
@@ -15,22 +15,18 @@ Offsets in a compressed file are offsets in what it decompresses to, and the err
 
 import json
 import math
-import zlib
-from collections.abc import Callable, Iterator, Sequence
-from typing import IO, Any
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import zstandard
 from fsspec.core import url_to_fs
 
 from curate.columns import TEXT
 from curate.dataset import Bad, File, Piece
+from curate.reading import streams
 from curate.reading.rows import Broken, Wanted, cast_values, compression, file_name, stem
 
-BLOCK = 1 << 20             # bytes read or decompressed at a time
-ZSTD_BLOCK = 1 << 13        # compressed bytes at a time: of zeros, these become 256 MB
-LINE_BYTES = 256_000_000    # a longer line is not read
 PIECE_LINES = 1 << 18       # a file of empty objects must not become one piece
 
 DECODER = json.JSONDecoder(parse_constant=lambda _: None)
@@ -46,93 +42,19 @@ def read(wanted: Wanted, file: File) -> Iterator[Piece]:
     fs, path = url_to_fs(file.path)
     taken = _Taken(wanted, file)
     with fs.open(path, "rb") as handle:
-        for number, (offset, length, line) in enumerate(lines(DECOMPRESS[compression(file.path)](handle))):
+        blocks = streams.DECOMPRESS[compression(file.path)](handle)
+        for number, (offset, length, line) in enumerate(streams.lines(blocks)):
             if len(taken) and (taken.bytes + length > wanted.part_bytes or len(taken) >= PIECE_LINES):
                 yield taken.piece()
                 taken = _Taken(wanted, file)
             if isinstance(line, Broken):
                 taken.lose(offset, -1, -1, f"the file breaks off: {line}")
             elif line is None:
-                taken.lose(offset, length, 1, f"a line of more than {LINE_BYTES} bytes")
+                taken.lose(offset, length, 1, f"a line of more than {streams.LINE_BYTES} bytes")
             else:
                 taken.add(number, offset, line)
     if len(taken):
         yield taken.piece()
-
-
-# Bytes and lines.
-
-
-def _plain(handle: IO[bytes]) -> Iterator[bytes]:
-    while block := handle.read(BLOCK):
-        yield block
-
-
-def _gunzip(handle: IO[bytes]) -> Iterator[bytes]:
-    """The members of a gzip file, one after the other; zeros after one are padding."""
-    member, begun = zlib.decompressobj(wbits=31), False
-    for compressed in _plain(handle):
-        while compressed:
-            if not begun and not (compressed := compressed.lstrip(b"\0")):
-                break
-            begun = True
-            try:
-                yield member.decompress(compressed, BLOCK)
-            except zlib.error as error:
-                raise Broken(str(error)) from error
-            compressed = member.unconsumed_tail
-            if member.eof:
-                compressed, member, begun = member.unused_data, zlib.decompressobj(wbits=31), False
-    while begun and (block := member.decompress(b"", BLOCK)):
-        yield block
-    if begun and not member.eof:
-        raise Broken("the gzip stream has no end")
-
-
-def _unzstd(handle: IO[bytes]) -> Iterator[bytes]:
-    """The frames of a Zstandard file, one after the other."""
-    opener = zstandard.ZstdDecompressor(max_window_size=1 << 31)
-    frame, begun = opener.decompressobj(), False
-    while compressed := handle.read(ZSTD_BLOCK):
-        while compressed:
-            begun = True
-            try:
-                yield frame.decompress(compressed)
-            except zstandard.ZstdError as error:
-                raise Broken(str(error)) from error
-            compressed = b""
-            if frame.eof:
-                compressed, frame, begun = frame.unused_data, opener.decompressobj(), False
-    if begun:
-        raise Broken("the Zstandard stream has no end")
-
-
-DECOMPRESS: dict[str, Callable[[IO[bytes]], Iterator[bytes]]] = {"": _plain, ".gz": _gunzip, ".zst": _unzstd}
-
-
-def lines(blocks: Iterator[bytes]) -> Iterator[tuple[int, int, bytes | Broken | None]]:
-    """(offset, length, line) of every line, without its newline.
-
-    The line is None where it is longer than LINE_BYTES. After a break, the last is what was wrong, from the first line
-    that is not whole.
-    """
-    offset, length = 0, 0
-    begun: list[bytes] = []
-    try:
-        for block in blocks:
-            first, *rest = block.split(b"\n")
-            for following in rest:
-                length += len(first)
-                begun.append(first)
-                yield offset, length, b"".join(begun) if length <= LINE_BYTES else None
-                offset, length, begun, first = offset + length + 1, 0, [], following
-            length += len(first)
-            begun = [*begun, first] if length <= LINE_BYTES else []
-    except Broken as why:
-        yield offset, -1, why
-        return
-    if length:
-        yield offset, length, b"".join(begun) if length <= LINE_BYTES else None
 
 
 # Objects.
@@ -157,6 +79,16 @@ def parse(line: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise Broken(f"{KINDS[type(value)]}, where one object a line is expected")
     return value
+
+
+def value_at(found: dict[str, Any], name: str) -> Any:
+    """The value of a name, or of a path such as ``meta.url`` where no name is so; null where there is none."""
+    if name in found or "." not in name:
+        return found.get(name)
+    below: Any = found
+    for step in name.split("."):
+        below = below.get(step) if isinstance(below, dict) else None
+    return below
 
 
 def encode(rest: dict[str, Any]) -> str | None:
@@ -209,17 +141,17 @@ class _Taken:
         except Broken as why:
             self.lose(offset, len(line), 1, str(why))
             return
-        text = found.get(self.wanted.text)
+        text = value_at(found, self.wanted.text)
         if not isinstance(text, str):
             self.spoil(len(self.rows["text"]), f"text is {KINDS[type(text)]}")
             text = None
-        given: dict[str, Any] = {name: found.get(name) for name in self.wanted.columns}
+        given: dict[str, Any] = {name: value_at(found, name) for name in self.wanted.columns}
         given |= {"text": text, "extra": extra, "source": self.made_source}
-        given["id"] = self._name("id", None if self.wanted.id is None else found.get(self.wanted.id))
+        given["id"] = self._name("id", None if self.wanted.id is None else value_at(found, self.wanted.id))
         if given["id"] is None:
             given["id"] = f"{self.made_name}:{number}"
         if self.source is not None and (self.wanted.source is not None or self.source in found):
-            given["source"] = self._name("source", found.get(self.source)) or ""
+            given["source"] = self._name("source", value_at(found, self.source)) or ""
         for name, values in self.rows.items():
             values.append(given[name])
         self.bytes += len(line)

@@ -21,9 +21,10 @@ from curate.columns import TEXT
 OTHERS = 4                  # a piece may hold this many times part_bytes in all columns together
 ENDINGS = {
     ".parquet": "parquet", ".pq": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl",
+    ".csv": "csv", ".tsv": "csv", ".arrow": "arrow", ".feather": "arrow", ".ipc": "arrow",
     ".warc": "warc", ".wet": "warc",
 }
-COMPRESSIONS = (".gz", ".zst")
+COMPRESSIONS = (".gz", ".zst", ".bz2", ".xz")
 SHARD = re.compile(r"[-_.]?[0-9]{2,}([-_.]of[-_.][0-9]+)?([-_.][0-9a-f]{8,})?$")
 
 
@@ -86,12 +87,12 @@ def file_name(path: str) -> str:
 
 
 def compression(path: str) -> str:
-    """``.gz``, ``.zst`` or empty."""
+    """One of COMPRESSIONS, or empty."""
     return next((ending for ending in COMPRESSIONS if file_name(path).lower().endswith(ending)), "")
 
 
 def file_kind(path: str) -> str | None:
-    """``parquet`` or ``jsonl`` by the file's ending, or None."""
+    """A kind of ENDINGS by the file's ending, or None."""
     name = file_name(path).lower()
     return ENDINGS.get(PurePosixPath(name.removesuffix(compression(path))).suffix)
 
