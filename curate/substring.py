@@ -29,7 +29,7 @@ here; their code's guide takes 100 bytes. Windows lie within one document.
 Exact: hashes only say who meets; two windows count as one where their bytes are equal. Tests compare with a naive
 search, and benchmarks/dedup_others.py with a suffix array.
 
-Cost: about 200 MB of text a second and core for anchors; one anchor of 8 bytes for 75 bytes of text is stored, and
+Cost: about 70 MB of text a second and core for anchors; one anchor of 8 bytes for 75 bytes of text is stored, and
 exchanged with its address; contexts are about 3.5 times the repeated text, and travel compressed. Nothing is gathered
 in one place. Elsewhere: repeated lines (``lines``), near copies (``minhash``).
 """
@@ -112,15 +112,14 @@ def _piece(config: Windows) -> int:
 # ---- anchors: EACH --------------------------------------------------------------------------------------------------
 
 _BASE = np.uint64(0x9E3779B97F4A7C15 | 1)
-_M1, _M2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+_SPREAD = np.uint64(0xBF58476D1CE4E5B9)
 
 
 @njit(cache=True, nogil=True, inline="always")
 def _finish(x):  # type: ignore[no-untyped-def]
-    """The finaliser of splitmix64."""
-    x = (x ^ (x >> np.uint64(30))) * _M1
-    x = (x ^ (x >> np.uint64(27))) * _M2
-    return x ^ (x >> np.uint64(31))
+    """Spread a rolling hash over all bits, one to one: its low bits come from the last bytes alone."""
+    x = (x ^ (x >> np.uint64(32))) * _SPREAD
+    return x ^ (x >> np.uint64(29))
 
 
 @njit(cache=True, nogil=True)
@@ -133,7 +132,7 @@ def _weight(size):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _winnow(data, start, end, window, piece, ring, found):  # type: ignore[no-untyped-def]
+def _winnow(data, start, end, window, piece, held, found):  # type: ignore[no-untyped-def]
     """The anchors of ``data[start:end]`` in order.
 
     Args:
@@ -142,7 +141,7 @@ def _winnow(data, start, end, window, piece, ring, found):  # type: ignore[no-un
         end: the byte after its last.
         window: bytes of a window.
         piece: bytes of a piece.
-        ring: scratch, uint64 (window - piece + 1,): the hashes of the last pieces.
+        held: scratch, uint64, more than twice the pieces of a window: hashes of the last pieces, next to each other.
         found: scratch, uint64 (m, 3); a larger one takes its place where it is too small.
 
     Returns:
@@ -153,55 +152,64 @@ def _winnow(data, start, end, window, piece, ring, found):  # type: ignore[no-un
     count = 0
     if size < window:
         return found, 0
-    pieces = len(ring)  # of a window
+    pieces = window - piece + 1  # of a window
     leaves = _weight(piece)
     value = np.uint64(0)
-    for i in range(piece - 1):
-        value = value * _BASE + np.uint64(data[start + i]) + np.uint64(1)
-    best = 0
+    for i in range(piece):
+        value = value * _BASE + np.uint64(data[start + i])
+    base = 0  # held[0] is the hash of this piece
+    i = 0  # the next piece
+    best = -1
+    last = -1  # the anchor that was found last
     least = np.uint64(0)
-    slot = -1
-    for i in range(size - piece + 1):
-        value = value * _BASE + np.uint64(data[start + i + piece - 1]) + np.uint64(1)
-        if i > 0:
-            value -= (np.uint64(data[start + i - 1]) + np.uint64(1)) * leaves
-        new = _finish(value)
-        slot = slot + 1 if slot + 1 < pieces else 0
-        ring[slot] = new
-        begins = i - pieces + 1  # the window that this piece completes
-        if i == 0 or new < least:
-            best = i
-            least = new
-        elif best < begins:
-            at = slot
-            least = np.uint64(0xFFFFFFFFFFFFFFFF)
-            for j in range(begins, i + 1):
-                at = at + 1 if at + 1 < pieces else 0
-                if ring[at] < least or j == begins:
-                    least = ring[at]
-                    best = j
-        if begins >= 0 and (count == 0 or found[count - 1, 1] != best):
-            if count == len(found):
-                grown = np.empty((2 * count, 3), np.uint64)
-                grown[:count] = found
-                found = grown
-            found[count, 0] = least
-            found[count, 1] = best
-            found[count, 2] = begins
-            count += 1
+    total = size - piece + 1
+    while i < total:
+        keep = min(i - base, pieces - 1)  # hashes that a window to come needs
+        for k in range(keep):
+            held[k] = held[i - base - keep + k]
+        base = i - keep
+        stop = min(total, base + len(held))
+        for k in range(i, stop):  # the hash of piece k, then roll on
+            held[k - base] = _finish(value)
+            if k + 1 < total:
+                value = value * _BASE + np.uint64(data[start + k + piece]) - np.uint64(data[start + k]) * leaves
+        for k in range(i, stop):
+            begins = k - pieces + 1  # the window that this piece completes
+            new = held[k - base]
+            if best < 0 or new < least:
+                best = k
+                least = new
+            elif best < begins:
+                least = held[begins - base]
+                for j in range(begins - base + 1, k - base + 1):
+                    least = min(least, held[j])
+                best = begins
+                while held[best - base] != least:
+                    best += 1
+            if best != last and begins >= 0:
+                if count == len(found):
+                    grown = np.empty((2 * count, 3), np.uint64)
+                    grown[:count] = found
+                    found = grown
+                found[count, 0] = least
+                found[count, 1] = best
+                found[count, 2] = begins
+                count += 1
+                last = best
+        i = stop
     return found, count
 
 
 @njit(cache=True, nogil=True)
 def _all_anchors(offsets, data, window, piece):  # type: ignore[no-untyped-def]
     """The anchors' hashes of every text, uint64, and where each text's begin, int32 (n + 1,)."""
-    ring = np.empty(window - piece + 1, np.uint64)
+    held = np.empty(2 * window + 2048, np.uint64)
     found = np.empty((1 << 10, 3), np.uint64)
     hashes = np.empty(1 << 12, np.uint64)
     at = np.zeros(len(offsets), np.int32)
     total = 0
     for row in range(len(offsets) - 1):
-        found, count = _winnow(data, offsets[row], offsets[row + 1], window, piece, ring, found)
+        found, count = _winnow(data, offsets[row], offsets[row + 1], window, piece, held, found)
         if total + count > len(hashes):
             grown = np.empty(2 * (total + count), np.uint64)
             grown[:total] = hashes[:total]
@@ -285,13 +293,13 @@ def _by_row(records: pa.Table, config: Substring) -> pa.Table:
 @njit(cache=True, nogil=True)
 def _occurrences(offsets, data, repeated_at, repeated, window, piece):  # type: ignore[no-untyped-def]
     """Where repeated anchors occur: int64 (m, 4) of row, first window, piece and last window, and the anchors."""
-    ring = np.empty(window - piece + 1, np.uint64)
+    held = np.empty(2 * window + 2048, np.uint64)
     found = np.empty((1 << 10, 3), np.uint64)
     places = np.empty((1 << 12, 4), np.int64)
     hashes = np.empty(1 << 12, np.uint64)
     total = 0
     for row in range(len(offsets) - 1):
-        found, count = _winnow(data, offsets[row], offsets[row + 1], window, piece, ring, found)
+        found, count = _winnow(data, offsets[row], offsets[row + 1], window, piece, held, found)
         mine = repeated[repeated_at[row] : repeated_at[row + 1]]
         for k in range(count):
             at = np.searchsorted(mine, found[k, 0])
@@ -472,12 +480,12 @@ def _windows(anchor, copies, offsets, data, rank, window, keeps):  # type: ignor
             length = offsets[r + 1] - begin
             value = np.uint64(0)
             for k in range(window - 1):
-                value = value * _BASE + np.uint64(data[begin + k]) + np.uint64(1)
+                value = value * _BASE + np.uint64(data[begin + k])
             before = -1  # the class of the window one byte before
             for o in range(length - window + 1):
-                value = value * _BASE + np.uint64(data[begin + o + window - 1]) + np.uint64(1)
+                value = value * _BASE + np.uint64(data[begin + o + window - 1])
                 if o > 0:
-                    value -= (np.uint64(data[begin + o - 1]) + np.uint64(1)) * leaves
+                    value -= np.uint64(data[begin + o - 1]) * leaves
                 mixed = _finish(value)
                 at = mixed & mask
                 while slots[at] >= 0:

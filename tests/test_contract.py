@@ -24,13 +24,16 @@ import pyarrow as pa
 import pytest
 import tiny_fasttext
 import toys
+from datatrove.pipeline.filters import C4ParagraphFilter, C4QualityFilter
+from datatrove.pipeline.formatters import PIIFormatter
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import curate
 import scorers
-from curate import c4, contamination, cut, exact, language, lines, minhash, pages, quality, select, tokens
+from curate import c4, contamination, cut, exact, language, lines, minhash, pages, quality, repair, select, substring, tokens
 from curate.artifact import Fitter, fitter
+from curate.bridges import datatrove
 from curate.columns import ADDRESS, HASH128, INT64, KEY, QUARANTINED, ROW, TEXT, UINT64, address
 from curate.errors import CurateError, RowsLost
 from curate.hashing import files_hash, value_hash
@@ -44,6 +47,14 @@ law = settings(deadline=None, max_examples=20, suppress_health_check=[HealthChec
 
 # Settings to try beside a stage's own defaults, or in place of them where it has none.
 SETTINGS: dict[str, tuple[Any, ...]] = {
+    "datatrove.filtered": (
+        datatrove.as_stage(C4ParagraphFilter(), name="p")[1],
+        datatrove.as_stage(C4QualityFilter(min_num_sentences=-1), name="c4", edits=True, adds={"x": "int"})[1],
+    ),
+    "datatrove.edited": (
+        datatrove.as_stage(PIIFormatter())[1],
+        datatrove.as_stage(C4QualityFilter(min_num_sentences=-1), name="c4", edits=True, adds={"x": "int"})[1],
+    ),
     "c4.edit": (c4.C4(), c4.C4(tool="datatrove"), c4.C4(tool="dclm", sentences="marks", min_words=2)),
     "contamination.gate": (contamination.Gate(), contamination.Gate(tokens="tokens")),
     "contamination.overlap": (contamination.Overlap(), contamination.Overlap(run=6, share=0.2, gap=0)),
@@ -77,12 +88,19 @@ SETTINGS: dict[str, tuple[Any, ...]] = {
     ),
     "language.identify": (language.Language(), language.Language(characters=9, links=True, name="cld2")),
     "language.fasttext": (language.FastText(), language.FastText(characters=9, name="lid")),
+    "substring.anchors": (substring.Windows(), substring.Windows(min_bytes=6)),
+    "substring.repeated": (
+        substring.Substring(min_bytes=12, keep_by=("-text_bytes",)),
+        substring.Substring(min_bytes=5, keep="none"),
+        substring.Substring(min_bytes=7, keep_whole=("books",)),
+    ),
     "loss_ratio.color": (
         loss_ratio.Color(),
         loss_ratio.Color(window="head", tokens=8),
         loss_ratio.Color(window="chunk", tokens=4, most=None),
     ),
     "pages.extract": (pages.Extract(), pages.Extract(extractor="trafilatura", fast=True, page_bytes=200, depth=3)),
+    "repair.text": (repair.Repair(), repair.Repair(unescape_html="always", normalization="NFKC")),
     "quality.measure": (quality.QualityMeasure(), quality.QualityMeasure(words="spacy")),
     "select.take_top": (
         select.Top(label="a", score="score", keep=Direction.HIGH, amount=20),
@@ -165,6 +183,8 @@ def tiny_lid(config):
 
 
 MODELS = {
+    "datatrove.filtered": datatrove.open_step,
+    "datatrove.edited": datatrove.open_step,
     "minhash.seen_before": signature_index,
     "toys.share": length_model,
     "tokens.count": bpe,
@@ -172,6 +192,7 @@ MODELS = {
     "language.fasttext": tiny_lid,
     "loss_ratio.color": two_models,
     "pages.extract": pages.open_sandbox,
+    "repair.text": repair.open_fixer,
 }
 ELSEWHERE: dict[str, str] = {}
 # Artifacts of a ``rounds`` stage, by parameter: a function of its settings gives their directories (see ``fitted``).
