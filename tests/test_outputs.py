@@ -25,6 +25,9 @@ from curate.stage import Grain
 
 RECORD = Path(__file__).parent / "data" / "outputs.json"
 LEFT_OUT = {
+    "datatrove.filtered": "what a filter says depends on its package",
+    "datatrove.edited": "what a step makes of a text depends on its package",
+    "repair.text": "what is mended depends on the package ftfy",
     "pages.extract": "what an extractor makes of a page depends on its package",
     "language.fasttext": "a model's floats differ between processors",
     "language.identify": "CLD2's tables come with the package pycld2",

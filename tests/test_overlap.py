@@ -42,9 +42,9 @@ def test_a_gram_is_the_same_wherever_it_stands(before: int, inside: int, after: 
 def test_shares():
     wanted = of(numbers(0, 25), "short text", numbers(50, 70), "")
     search = Search(wanted)
-    search.look(of(numbers(5, 25), "SHORT, text"))               # grams 5..12 of 0..12
-    search.look(of(numbers(0, 13)))                              # gram 0
-    search.look(of())
+    assert search.look(of(numbers(5, 25), "SHORT, text", "neither")) == 2    # grams 5..12 of 0..12
+    assert search.look(of(numbers(0, 13))) == 1                              # gram 0
+    assert search.look(of()) == search.look(of(numbers(90, 120))) == 0
     assert search.share() == pytest.approx([9 / 13, 1.0, 0.0, 0.0])
     assert search.whole.tolist() == [False, True, False, False]
 

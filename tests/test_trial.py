@@ -117,7 +117,31 @@ def test_test_documents_in_the_mix_are_a_leak(tmp_path: Path):
     assert found["verdicts"]["leaky"]["verdict"] == "no verdict"
     assert found["leak"]["alarm"] == ["arm:leaky"]
     assert found["leak"]["found"]["arm:leaky"]["whole"] == 3
+    assert not found["guard"]["guarded"]
+    assert found["guard"]["open"] == ["arm:leaky"]
+    assert "3 of 453 documents in arm:leaky share 13 words in a row" in found["guard"]["sentence"]
+    assert any(found["guard"]["sentence"] in line for line in found["caveats"])
+    assert found["guard"]["sentence"] in trial.lines(found)
     assert "test documents stand in arm:leaky" in found["sentence"]
+
+
+def test_a_mix_without_the_test_documents_is_guarded(tmp_path: Path):
+    """13 words in a row are enough to open the guard, in an arm or in what was selected by; 12 are not."""
+    words = documents("target", 120, 99)
+    said = [" ".join(words[i]["text"].split()[:n]) for i, n in ((0, 12), (1, 13))]
+    rows = documents("target", 450, 3)
+    for quoted, guarded in zip(said, (True, False), strict=True):
+        home = tmp_path / str(guarded)
+        home.mkdir()
+        extra = [{**rows[0], "id": "quoting", "text": f"It began: {quoted}, and so on"}]
+        given = inputs(home, words, mix=rows)
+        given["target:train"] = write(home / "train.parquet", extra)
+        found = carry_out(CONFIG, given)
+        assert found["guard"]["guarded"] is guarded
+        assert found["guard"]["open"] == ([] if guarded else ["target:train"])
+        assert found["leak"]["found"]["target:train"]["touched"] == (not guarded)
+        assert found["verdicts"]["mix"]["verdict"] == "closer to the target"
+    assert "no document of any arm" not in found["guard"]["sentence"]
 
 
 def test_near_copies_are_said(tmp_path: Path):

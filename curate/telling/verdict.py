@@ -184,8 +184,11 @@ def leak(trial: Mapping[str, Any]) -> Html | None:
     rows = [(n, *(number(x[k]) for k in ("whole", "near", "of")), percent(x["mean_share"])) for n, x in found.items()]
     alarm = ", ".join(trial["leak"]["alarm"])
     said = h("p", f"Test documents stand whole in {alarm}: no verdict is given.", class_="bad") if alarm else None
+    guard = trial.get("guard")
+    said_of_it = guard["sentence"][:1].upper() + guard["sentence"][1:] if guard else ""
+    held = h("p", said_of_it, class_=None if guard["guarded"] else "wary") if guard else None
     head = ("input", "test documents found whole", "nearly whole", "of", "mean share of 13-grams found")
-    return join([h("h3", "Leaks from the test documents"), said, table(head, rows, numeric=range(1, 5))])
+    return join([h("h3", "Leaks from the test documents"), held, said, table(head, rows, numeric=range(1, 5))])
 
 
 def caveats(trial: Mapping[str, Any]) -> Html | None:

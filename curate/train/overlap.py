@@ -57,12 +57,15 @@ class Search:
         self.seen = np.zeros(len(self.grams), dtype=bool)
         self.whole = np.zeros(len(wanted.whole), dtype=bool)
 
-    def look(self, table: Prints) -> None:
-        """Note what of the wanted documents stands in these."""
+    def look(self, table: Prints) -> int:
+        """Note what of the wanted documents stands in these; returns how many of these share a gram with any."""
         self.whole |= np.isin(self.wanted.whole, table.whole)
-        if len(self.grams):
-            at = np.minimum(np.searchsorted(self.grams, table.grams), len(self.grams) - 1)
-            self.seen[at[self.grams[at] == table.grams]] = True
+        if not len(self.grams):
+            return 0
+        at = np.minimum(np.searchsorted(self.grams, table.grams), len(self.grams) - 1)
+        hit = self.grams[at] == table.grams
+        self.seen[at[hit]] = True
+        return len(np.unique(table.owner[hit]))
 
     def share(self) -> npt.NDArray[np.float64]:
         """Share of each wanted document's 13-grams that were seen, float64 (documents,); 0 where it has none."""
