@@ -13,11 +13,11 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from curate.columns import ADDRESS, KEY, PARENT, STANDARD, unpack
+from curate.columns import ADDRESS, KEY, PARENT, STANDARD
 from curate.dataset import File, source_of
 from curate.engines import Engine
 from curate.errors import BadData, CurateError, GuardFailed, PartFailed, RowsLost
-from curate.exchange import Answer, Home, StoredRows, index_of, put_buckets
+from curate.exchange import Answer, Home, StoredRows
 from curate.hashing import digest, merge
 from curate.identity import code_version, plain, stable_name
 from curate.ingest import NO_ROWS_LEFT, Ingest, Replace, parts_of, record_path
@@ -499,24 +499,13 @@ class Runner:
             answer = stage.on(rows, config, **artifacts)
             if isinstance(answer, PerPart):
                 return Answer(self.store, home, types, answer)
-            ordinals = unpack(answer[ADDRESS].to_numpy())[0]
-            put_buckets(self.store, f"{home}/answers", answer, ordinals)
-            files = [f"{home}/answers"]
         else:
             call = Grouped(stage, config)
             by = stage.by if stage.grain is Grain.GROUP else "everything"
-            files = rows.through_files(
-                call.emit,
-                call.collect,
-                reads=list(stage.reads(config)),
-                by=str(by),
-                label="rows",
-                given=None,
-                alongside=None,
-                homing=True,
+            answer = rows.exchange_to_parts(
+                call.emit, call.collect, reads=list(stage.reads(config)), by=str(by), label="rows"
             )
-        ranges = {k: tuple(v) for k, v in index_of(self.store, files).items()}
-        return Home(self.store, home, types, ranges, every=not stage.rounds)
+        return Home(self.store, home, types, rows.shelf_of(answer), every=not stage.rounds)
 
     def _replace(self, node: Apply) -> State:
         state = self.state(node.above)
@@ -622,6 +611,9 @@ class Grouped:
     def collect(self, table: pa.Table, given: Any) -> pa.Table:
         """The stage's answers, held to its declaration."""
         table = table.select([ADDRESS, *self.stage.reads(self.config)])
+        if table.num_rows == 0:
+            writes = self.stage.writes(self.config).items()
+            return pa.schema([(ADDRESS, pa.uint64()), *((n, arrow_type(kind)) for n, kind in writes)]).empty_table()
         result = self.stage.on(table, self.config)
         if result.num_rows != table.num_rows:
             raise RowsLost(

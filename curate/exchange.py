@@ -1,79 +1,58 @@
 """Exchanges: rows brought together by key through files in the store, and answers brought home by address.
 
-A map task carries a group of parts and writes one file, its records sorted by bucket, with an index of byte ranges
-beside it; a collect task makes one range read in each map file and is handed whole groups. Everything is published
-once, so an exchange survives lost workers and is taken up where it was left. The number of buckets follows from the
-amount of data, never from workers; at most 1,000 map files and 1,000 buckets.
+A map task carries a group of parts and writes one bucketed file (``buckets``); a collect task reads its bucket from all
+of them and is handed whole groups. Everything is published once, so an exchange survives lost workers and is taken up
+where it was left. The number of buckets follows from the amount of data, never from workers; above 1,000 files or
+buckets there are two levels. A bucket that is too large for one call is split by a second hash, whole groups
+together; a single group that is too large is an error that names it, or comes in pieces where the stage can do with
+them.
 
-Answers come home the same way: what a collect task returns is written sorted by part, and a homing task a group of
-parts reads its ranges, lays the answers beside the living rows, and publishes the sidecar. Every row gets one answer,
-null included; an answer for a row that does not live, or a second one, is an error.
+Answers come home the same way: what a collect task returns is written sorted by part, and a homing task a part reads
+its ranges, lays the answers beside the living rows, and publishes the sidecar. Every row gets one answer, null
+included; an answer for a row that does not live, or a second one, is an error.
+
+What the process that runs the pipeline holds is a receipt a task: a few hundred bytes a group of parts and a bucket.
 """
 
-import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from curate.buckets import (
+    MOST,
+    ByKey,
+    ByPart,
+    Carry,
+    Layout,
+    Limits,
+    Shelf,
+    TooLarge,
+    layout,
+    one_file,
+    put_buckets,
+    read_buckets,
+    read_file,
+    shelve,
+    whole_groups,
+)
 from curate.columns import ADDRESS, INT64, ROW, unpack
-from curate.errors import RowsLost
-from curate.hashing import digest, mix64, value_hash
+from curate.errors import BadPlan, PartFailed, RowsLost
+from curate.hashing import digest, value_hash
 from curate.parts import VALUES, Columns, View, living_rows
-from curate.stage import PerPart
+from curate.stage import InFiles, PerPart, ToParts
 from curate.store import Store
 
 BUCKET_BYTES = 64 << 20
+SPLIT_BYTES = 4 * BUCKET_BYTES  # a bucket that is larger is handed out in several calls
+KEY_BYTES = 4 << 30  # records of one value of the key, in one call
+GROUP_BYTES = 32 << 20  # text of the parts that one task sends
+GROUP_MOST = 256 << 20  # the same where there would otherwise be too many tasks; eight times that of narrow columns
+MERGE = 64  # small tables that one task merges
 WITHIN = " · "  # between a step's label and that of a task within it
-MOST = 1000  # map files, and buckets, of one exchange
-
-
-class Carry(Protocol):
-    """How a run carries out a task on many items and remembers each receipt: ``run.Runner.carry``."""
-
-    def __call__(
-        self, task: Callable[[Any], dict[str, Any]], items: Sequence[tuple[str, Any]], *, label: str, receipts: str
-    ) -> list[dict[str, Any]]:
-        """Receipts in the order of the items; ``items`` are (name, item)."""
-        ...
-
-
-# ── bucketed files ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def put_buckets(store: Store, path: str, table: pa.Table, buckets: np.ndarray) -> dict[str, Any]:
-    """Publish a table sorted by bucket (stable), each bucket an Arrow stream of its own, and the index beside it."""
-    order = np.argsort(buckets, kind="stable")
-    table = table.take(pa.array(order)).combine_chunks()
-    found, starts = np.unique(buckets[order], return_index=True)
-    sink, index = io.BytesIO(), []
-    for bucket, start, end in zip(found, starts, np.append(starts, len(order))[1:], strict=True):
-        at = sink.tell()
-        piece = table.slice(int(start), int(end - start))
-        with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
-            writer.write_table(piece)
-        index.append([int(bucket), at, sink.tell() - at, int(end - start), piece.nbytes])
-    store.publish(path, sink.getvalue())
-    store.put_json(f"{path}.index", index)
-    return {"path": path, "rows": table.num_rows}
-
-
-def read_buckets(store: Store, ranges: Iterable[tuple[str, int, int]]) -> list[pa.Table]:
-    """The tables at (path, start, length), in order."""
-    return [
-        pa.ipc.open_stream(store.read_range(path, start, start + length)).read_all() for path, start, length in ranges
-    ]
-
-
-def index_of(store: Store, paths: Sequence[str]) -> dict[int, list[tuple[str, int, int]]]:
-    """Bucket to its ranges in all files, in the order of the files."""
-    found: dict[int, list[tuple[str, int, int]]] = {}
-    for path, index in zip(paths, store.get_jsons([f"{path}.index" for path in paths]), strict=True):
-        for bucket, start, length, _, _ in index:
-            found.setdefault(bucket, []).append((path, start, length))
-    return dict(sorted(found.items()))
 
 
 # ── the tasks ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -81,40 +60,27 @@ def index_of(store: Store, paths: Sequence[str]) -> dict[int, list[tuple[str, in
 
 @dataclass(frozen=True)
 class Emit:
-    """Map a group of parts to one bucketed file."""
+    """Map a group of parts, or of files that an earlier exchange left, to one bucketed file."""
 
     store: Store
     home: str
-    fn: Callable[[pa.Table, Any], pa.Table]
+    fn: Callable[..., pa.Table]
     reads: tuple[str, ...]
     by: str
-    buckets: int
     given: Any
-    alongside: Mapping[int, tuple[tuple[str, int, int], ...]] | None
+    layout: Layout
+    alongside: Shelf | None = None
+    beside: "Left | None" = None
 
-    def __call__(self, group: tuple[str, tuple[View, ...]]) -> dict[str, Any]:
-        """Emit the records of some parts."""
-        name, views = group
+    def __call__(self, group: tuple[str, tuple[View, ...] | tuple[str, ...]]) -> dict[str, Any]:
+        """Emit the records of some parts or files."""
+        name, inputs = group
         tables = []
-        for view in views:
-            columns = Columns(self.store, view)
-            rows = living_rows(self.store, view)
-            if self.alongside is None:
-                tables.append(self.fn(columns.get(self.reads, rows, with_address=True), self.given))
-            elif ranges := self.alongside.get(view.ordinal):
-                beside = pa.concat_tables(read_buckets(self.store, ranges)).sort_by(ADDRESS)
-                at = unpack(beside[ADDRESS].to_numpy())[1]
-                if not np.isin(at, rows, assume_unique=True).all():
-                    raise RowsLost(
-                        f"a row of part {view.part.name} is named that does not live",
-                        where=self.home,
-                        fix="`alongside` may name living rows only",
-                    )
-                table = columns.get(self.reads, at, with_address=True)
-                for column in beside.column_names:
-                    if column != ADDRESS:
-                        table = table.append_column(column, beside[column])
-                tables.append(self.fn(table, self.given))
+        for each in inputs:
+            table = pa.concat_tables(read_file(self.store, each)) if isinstance(each, str) else self._rows(each)
+            if table is not None:
+                own = [] if self.beside is None or isinstance(each, str) else [self.beside.of(each)]
+                tables.append(self.fn(table, self.given, *own))
         if not tables:
             return {"path": None, "rows": 0}
         records = pa.concat_tables(tables)
@@ -124,8 +90,30 @@ class Emit:
                 where=self.home,
                 fix="drop rows without it first, or write a value for them",
             )
-        keys = records[self.by].to_numpy().astype(np.uint64)
-        return put_buckets(self.store, f"{self.home}/map-{name}", records, mix64(keys) % np.uint64(self.buckets))
+        return put_buckets(self.store, f"{self.home}/map-{name}", records, self.layout.first(records))
+
+    def _rows(self, view: View) -> pa.Table | None:
+        """The living rows of a part, or those that something lies beside; None where that is no row."""
+        columns = Columns(self.store, view)
+        rows = living_rows(self.store, view)
+        if self.alongside is None:
+            return columns.get(self.reads, rows, with_address=True)
+        found = self.alongside.read(view.ordinal)
+        if not found:
+            return None
+        beside = pa.concat_tables(found).sort_by(ADDRESS)
+        at = unpack(beside[ADDRESS].to_numpy())[1]
+        if (at[1:] == at[:-1]).any() or not np.isin(at, rows, assume_unique=True).all():
+            raise RowsLost(
+                f"a row of part {view.part.name} is named that does not live, or twice",
+                where=self.home,
+                fix="`alongside` may name living rows only, each once",
+            )
+        table = columns.get(self.reads, at, with_address=True)
+        for column in beside.column_names:
+            if column != ADDRESS:
+                table = table.append_column(column, beside[column])
+        return table
 
 
 @dataclass(frozen=True)
@@ -137,28 +125,49 @@ class Collect:
     fn: Callable[[pa.Table, Any], pa.Table]
     by: str
     given: Any
-    homing: bool
+    shelf: Shelf
+    limits: Limits
+    out: Layout | None
+    pieces: bool
+    count: tuple[str, ...]
 
-    def __call__(self, item: tuple[int, tuple[tuple[str, int, int], ...]]) -> dict[str, Any]:
-        """Collect one bucket."""
-        bucket, ranges = item
-        records = pa.concat_tables(read_buckets(self.store, ranges)).combine_chunks()
-        records = records.take(pa.array(np.argsort(records[self.by].to_numpy(), kind="stable")))
-        result = self.fn(records, self.given)
-        where = unpack(result[ADDRESS].to_numpy())[0] if self.homing else np.zeros(result.num_rows, dtype=np.int64)
-        receipt = put_buckets(self.store, f"{self.home}/out-{bucket:05d}", result, where)
-        return receipt | {"records": records.num_rows}
+    def __call__(self, item: tuple[int, int]) -> dict[str, Any]:
+        """Collect one bucket, of so many bytes."""
+        bucket, size = item
+        results, records, cut = [], 0, 0
+        try:
+            for group, piece in whole_groups(
+                self.store, self.shelf.ranges(bucket), size, self.by, self.limits, self.pieces
+            ):
+                records += group.num_rows
+                cut += piece
+                results.append(self.fn(group, self.given))
+        except TooLarge as error:
+            raise PartFailed(
+                f"{error.size / 2**30:.1f} GiB of records share {self.by} = {error.key}, more than one task may hold "
+                f"({self.limits.group / 2**30:.1f} GiB)",
+                where=self.home,
+                fix="drop rows that are all alike first (empty texts, one template), or choose a finer key; a WHOLE "
+                "stage has one key for all rows: write it with `rounds`",
+            ) from error
+        result = pa.concat_tables(results).combine_chunks()
+        self.store.publish(f"{self.home}/schema", result.schema.serialize().to_pybytes())
+        where = np.zeros(result.num_rows, dtype=np.int64) if self.out is None else self.out.first(result)
+        receipt = put_buckets(self.store, f"{self.home}/out-{bucket:06d}", result, where)
+        sums = {name: int(pc.sum(result[name]).as_py() or 0) for name in self.count}
+        return receipt | {"records": records, "pieces": cut, "sums": sums}
 
 
 @dataclass(frozen=True)
 class Map:
-    """One small table a part."""
+    """One small table a part, or one for a group of parts."""
 
     store: Store
     home: str
     fn: Callable[[pa.Table, Any], pa.Table]
     reads: tuple[str, ...]
     given: Any
+    merge: Callable[[pa.Table, Any], pa.Table] | None
 
     def __call__(self, group: tuple[str, tuple[View, ...]]) -> dict[str, Any]:
         """Map some parts."""
@@ -169,9 +178,27 @@ class Map:
             table = self.fn(Columns(self.store, view).get(self.reads, rows, with_address=True), self.given)
             tables.append(table)
             which.append(np.full(table.num_rows, i))
-        return put_buckets(self.store, f"{self.home}/map-{name}", pa.concat_tables(tables), np.concatenate(which)) | {
-            "parts": len(views)
-        }
+        table, numbers = pa.concat_tables(tables), np.concatenate(which)
+        if self.merge is not None:
+            table = self.merge(table, self.given)
+            numbers = np.zeros(table.num_rows, dtype=np.int64)
+        return put_buckets(self.store, f"{self.home}/map-{name}", table, numbers) | {"parts": len(views)}
+
+
+@dataclass(frozen=True)
+class Merge:
+    """Merge the tables of some files into one."""
+
+    store: Store
+    home: str
+    fn: Callable[[pa.Table, Any], pa.Table]
+    given: Any
+
+    def __call__(self, item: tuple[str, tuple[str, ...]]) -> dict[str, Any]:
+        """Merge, in the order of the files."""
+        name, paths = item
+        table = self.fn(pa.concat_tables([t for path in paths for t in read_file(self.store, path)]), self.given)
+        return put_buckets(self.store, f"{self.home}/merged-{name}", table, np.zeros(table.num_rows, dtype=np.int64))
 
 
 @dataclass(frozen=True)
@@ -181,13 +208,13 @@ class Home:
     store: Store
     home: str
     types: Mapping[str, pa.DataType]
-    ranges: Mapping[int, tuple[tuple[str, int, int], ...]]
+    shelf: Shelf
     every: bool
 
     def __call__(self, view: View) -> dict[str, Any]:
         """Lay the answers beside the living rows of one part; rows without one get null."""
         rows = living_rows(self.store, view)
-        found = read_buckets(self.store, self.ranges.get(view.ordinal, ()))
+        found = self.shelf.read(view.ordinal)
         schema = pa.schema([(ADDRESS, pa.uint64()), *self.types.items()])
         answers = pa.concat_tables([schema.empty_table(), *(t.select(schema.names).cast(schema) for t in found)])
         at = unpack(answers[ADDRESS].to_numpy())[1]
@@ -204,12 +231,26 @@ class Home:
 
 
 @dataclass(frozen=True)
-class Waiting:
-    """Results of an exchange, by the ordinal of the part that they belong to (``stage.ToParts``)."""
+class Left:
+    """What an exchange left in files: ``stage.InFiles``, and with ``shelf``, by part, ``stage.ToParts``."""
 
-    ranges: Mapping[int, tuple[tuple[str, int, int], ...]]
+    paths: tuple[str, ...]
+    weights: tuple[int, ...]
     empty: pa.Table
     rows: int
+    sums: Mapping[str, int]
+    shelf: Shelf | None
+
+    @property
+    def bytes(self) -> int:
+        """Of the results, not compressed."""
+        return sum(self.weights)
+
+    def of(self, view: View) -> pa.Table:
+        """The results that belong to a part."""
+        if self.shelf is None:
+            raise BadPlan("results were not left by part", where=view.part.name, fix="use exchange_to_parts")
+        return pa.concat_tables([self.empty, *self.shelf.read(view.ordinal)]).combine_chunks()
 
 
 @dataclass(frozen=True)
@@ -225,10 +266,7 @@ class Answer:
         """The answer of one part."""
         rows = living_rows(self.store, view)
         table = Columns(self.store, view).get(self.answer.reads, rows, with_address=True)
-        beside = []
-        if isinstance(self.answer.beside, Waiting):
-            found = read_buckets(self.store, self.answer.beside.ranges.get(view.ordinal, ()))
-            beside = [pa.concat_tables([self.answer.beside.empty, *found]).combine_chunks()]
+        beside = [self.answer.beside.of(view)] if isinstance(self.answer.beside, Left) else []
         result = self.answer.fn(table, self.answer.given, *beside)
         if result.num_rows != len(rows):
             raise RowsLost(
@@ -266,124 +304,211 @@ class StoredRows:
     used: set[str] = field(default_factory=set)
 
     def map(
-        self, fn: Callable[[pa.Table, Any], pa.Table], *, reads: Sequence[str], label: str, given: Any = None
+        self,
+        fn: Callable[[pa.Table, Any], pa.Table],
+        *,
+        reads: Sequence[str],
+        label: str,
+        given: Any = None,
+        merge: Callable[[pa.Table, Any], pa.Table] | None = None,
     ) -> list[pa.Table]:
         """See ``stage.Rows.map``."""
         home = self._place(label, reads)
         receipts = self.carry(
-            Map(self.store, home, fn, tuple(reads), given),
-            groups(self.views),
+            Map(self.store, home, fn, tuple(reads), given, merge),
+            groups(self.views, narrow="text" not in reads),
             label=f"{self.label}{WITHIN}{label}",
             receipts=f"{home}/receipts",
         )
+        level = 0
+        while merge is not None and len(receipts) > 1:
+            paths = [tuple(r["path"] for r in receipts[i : i + MERGE]) for i in range(0, len(receipts), MERGE)]
+            receipts = self.carry(
+                Merge(self.store, home, merge, given),
+                [(digest([level, *some]), (digest([level, *some]), some)) for some in paths],
+                label=f"{self.label}{WITHIN}{label} merge",
+                receipts=f"{home}/receipts-merge-{level}",
+            )
+            level += 1
+        if merge is not None:
+            return [t for receipt in receipts for t in read_file(self.store, receipt["path"])]
         tables: list[pa.Table] = []
         for receipt in receipts:
-            found = index_of(self.store, [receipt["path"]])
-            for i in range(receipt["parts"]):
-                tables += read_buckets(self.store, found[i]) if i in found else []
+            index = self.store.get_json(f"{receipt['path']}.index")
+            tables += read_buckets(self.store, [(receipt["path"], start, length) for _, start, length, _, _ in index])
         return tables
 
     def exchange(
         self,
-        emit: Callable[[pa.Table, Any], pa.Table],
+        emit: Callable[..., pa.Table],
         collect: Callable[[pa.Table, Any], pa.Table],
         *,
-        reads: Sequence[str],
+        reads: Sequence[str] = (),
         by: str,
         label: str,
         given: Any = None,
-        alongside: pa.Table | None = None,
+        alongside: pa.Table | ToParts | None = None,
+        beside: ToParts | None = None,
+        of: InFiles | None = None,
+        pieces: bool = False,
     ) -> pa.Table:
         """See ``stage.Rows.exchange``."""
-        files = self.through_files(
-            emit, collect, reads=reads, by=by, label=label, given=given, alongside=alongside, homing=False
-        )
-        tables = [
-            t
-            for path in files
-            for ranges in index_of(self.store, [path]).values()
-            for t in read_buckets(self.store, ranges)
-        ]
-        if not tables:
-            return self._no_result(emit, collect, reads, given, alongside)
-        return pa.concat_tables(tables).combine_chunks()
+        left = self.through_files(
+            emit, collect, reads=reads, by=by, label=label, given=given, alongside=alongside, beside=beside,
+            of=of, pieces=pieces,
+        )  # fmt: skip
+        found = [t for path in left.paths for t in read_file(self.store, path)]
+        return pa.concat_tables([left.empty, *found]).combine_chunks()
+
+    def exchange_in_files(
+        self,
+        emit: Callable[..., pa.Table],
+        collect: Callable[[pa.Table, Any], pa.Table],
+        *,
+        reads: Sequence[str] = (),
+        by: str,
+        label: str,
+        given: Any = None,
+        alongside: pa.Table | ToParts | None = None,
+        beside: ToParts | None = None,
+        of: InFiles | None = None,
+        pieces: bool = False,
+        count: Sequence[str] = (),
+    ) -> Left:
+        """See ``stage.Rows.exchange_in_files``."""
+        return self.through_files(
+            emit, collect, reads=reads, by=by, label=label, given=given, alongside=alongside, beside=beside,
+            of=of, pieces=pieces, count=count,
+        )  # fmt: skip
 
     def exchange_to_parts(
         self,
-        emit: Callable[[pa.Table, Any], pa.Table],
+        emit: Callable[..., pa.Table],
+        collect: Callable[[pa.Table, Any], pa.Table],
+        *,
+        reads: Sequence[str] = (),
+        by: str,
+        label: str,
+        given: Any = None,
+        alongside: pa.Table | ToParts | None = None,
+        beside: ToParts | None = None,
+        of: InFiles | None = None,
+        pieces: bool = False,
+        count: Sequence[str] = (),
+    ) -> Left:
+        """See ``stage.Rows.exchange_to_parts``."""
+        return self.through_files(
+            emit, collect, reads=reads, by=by, label=label, given=given, alongside=alongside, beside=beside,
+            of=of, pieces=pieces, count=count, homing=True,
+        )  # fmt: skip
+
+    def through_files(
+        self,
+        emit: Callable[..., pa.Table],
         collect: Callable[[pa.Table, Any], pa.Table],
         *,
         reads: Sequence[str],
         by: str,
         label: str,
         given: Any = None,
-        alongside: pa.Table | None = None,
-    ) -> Waiting:
-        """See ``stage.Rows.exchange_to_parts``."""
-        files = self.through_files(
-            emit, collect, reads=reads, by=by, label=label, given=given, alongside=alongside, homing=True
-        )
-        rows = sum(entry[3] for index in self.store.get_jsons([f"{path}.index" for path in files]) for entry in index)
-        ranges = {ordinal: tuple(found) for ordinal, found in index_of(self.store, files).items()}
-        return Waiting(ranges, self._no_result(emit, collect, reads, given, alongside), rows)
-
-    def _no_result(
-        self,
-        emit: Callable[[pa.Table, Any], pa.Table],
-        collect: Callable[[pa.Table, Any], pa.Table],
-        reads: Sequence[str],
-        given: Any,
-        alongside: pa.Table | None,
-    ) -> pa.Table:
-        return collect(emit(self._nothing(reads, alongside), given), given).slice(0, 0)
-
-    def _nothing(self, reads: Sequence[str], alongside: pa.Table | None) -> pa.Table:
-        """No row, with the columns that ``emit`` would see."""
-        schema = pa.schema([(ADDRESS, pa.uint64()), *((name, self.types[name]) for name in reads)])
-        table = schema.empty_table()
-        if alongside is not None:
-            for name in alongside.column_names:
-                if name != ADDRESS:
-                    table = table.append_column(name, alongside.slice(0, 0)[name])
-        return table
-
-    def through_files(
-        self,
-        emit: Callable[[pa.Table, Any], pa.Table],
-        collect: Callable[[pa.Table, Any], pa.Table],
-        *,
-        reads: Sequence[str],
-        by: str,
-        label: str,
-        given: Any,
-        alongside: pa.Table | None,
-        homing: bool,
-    ) -> list[str]:
-        """The files that the collect tasks left, in bucket order."""
+        alongside: pa.Table | ToParts | None = None,
+        beside: ToParts | None = None,
+        of: InFiles | None = None,
+        pieces: bool = False,
+        count: Sequence[str] = (),
+        homing: bool = False,
+    ) -> Left:
+        """One exchange: send, make readable by bucket, collect, and where asked make the results readable by part."""
         home = self._place(label, reads)
-        beside = None
-        if alongside is not None:
-            ordinals = unpack(alongside[ADDRESS].to_numpy())[0]
-            put_buckets(self.store, f"{home}/alongside", alongside, ordinals)
-            beside = {k: tuple(v) for k, v in index_of(self.store, [f"{home}/alongside"]).items()}
-        task = Emit(self.store, home, emit, tuple(reads), by, self._buckets(reads, alongside), given, beside)
-        mapped = self.carry(task, groups(self.views), label=f"{self.label}{WITHIN}{label}", receipts=f"{home}/receipts")
-        found = index_of(self.store, [r["path"] for r in mapped if r["path"]])
-        items = [(f"{bucket:05d}", (bucket, tuple(ranges))) for bucket, ranges in found.items()]
+        said = f"{self.label}{WITHIN}{label}"
+        shelf, nothing, size = self._inputs(home, reads, alongside, of)
+        waiting = beside if isinstance(beside, Left) else None
+        if of is not None and waiting is not None:
+            raise BadPlan(f"{said}: `of` stands in place of the rows", where=home, fix="leave out beside=")
+        if isinstance(of, Left):
+            items: Sequence[tuple[str, Any]] = file_groups(of)
+        else:
+            items = groups(self.views, narrow="text" not in reads)
+        route = ByKey(by, int(max(1, -(-size // BUCKET_BYTES))))
+        plan = layout(route, len(items))
+        emitting = Emit(self.store, home, emit, tuple(reads), by, given, plan, shelf, waiting)
+        mapped = self.carry(emitting, items, label=said, receipts=f"{home}/receipts")
+        shelf = shelve(self.store, home, [r["path"] for r in mapped if r["path"]], plan, self.carry, said)
+        sizes, rows = shelf.sizes()
+        full = np.flatnonzero(rows).tolist()
+        out = layout(ByPart(max(1, len(self.views))), len(full)) if homing else None
+        limits = Limits(BUCKET_BYTES, SPLIT_BYTES, KEY_BYTES)
         collected = self.carry(
-            Collect(self.store, home, collect, by, given, homing),
-            items,
-            label=f"{self.label}{WITHIN}{label} collect",
+            Collect(self.store, home, collect, by, given, shelf, limits, out, pieces, tuple(count)),
+            [(f"{bucket:06d}", (bucket, int(sizes[bucket]))) for bucket in full],
+            label=f"{said} collect",
             receipts=f"{home}/receipts-collect",
         )
         sent, read = sum(r["rows"] for r in mapped), sum(r["records"] for r in collected)
         if sent != read:
             raise RowsLost(
-                f"{self.label}{WITHIN}{label}: {sent} records sent, {read} read",
+                f"{said}: {sent} records sent, {read} read",
                 where=self.store.url,
                 fix="files of the store were removed; use a new one",
             )
-        return [r["path"] for r in collected]
+        if cut := sum(r["pieces"] for r in collected):
+            self.report({f"{label}_pieces_of_large_groups": cut})
+        paths = tuple(r["path"] for r in collected)
+        if paths:
+            empty = pa.ipc.read_schema(pa.py_buffer(self.store.read(f"{home}/schema"))).empty_table()
+        else:
+            own = [] if waiting is None else [waiting.empty]
+            empty = collect(emit(nothing, given, *own), given).slice(0, 0)
+        return Left(
+            paths,
+            tuple(r["bytes"] for r in collected),
+            empty,
+            sum(r["rows"] for r in collected),
+            {name: sum(r["sums"][name] for r in collected) for name in count},
+            None if out is None else shelve(self.store, f"{home}/home", paths, out, self.carry, f"{said} home"),
+        )
+
+    def _inputs(
+        self, home: str, reads: Sequence[str], alongside: pa.Table | ToParts | None, of: InFiles | None
+    ) -> tuple[Shelf | None, pa.Table, int]:
+        """What lies beside the rows, an empty table as ``emit`` will see it, and about how many bytes are sent."""
+        if of is not None:
+            if reads or alongside is not None or not isinstance(of, Left):
+                raise BadPlan(
+                    f"{self.label}: `of` stands in place of the rows", where=home, fix="leave out reads= and alongside="
+                )
+            return None, of.empty, 2 * of.bytes
+        nothing = pa.schema([(ADDRESS, pa.uint64()), *((name, self.types[name]) for name in reads)]).empty_table()
+        shelf, share, size = None, 1.0, 512 * self.count
+        if alongside is not None:
+            if isinstance(alongside, Left):
+                shelf, columns, rows, size = alongside.shelf, alongside.empty, alongside.rows, alongside.bytes
+                if shelf is None:
+                    raise BadPlan(
+                        f"{self.label}: `alongside` was not left by part", where=home, fix="use exchange_to_parts"
+                    )
+            elif isinstance(alongside, pa.Table):
+                shelf = one_file(self.store, f"{home}/alongside", alongside, ByPart(max(1, len(self.views))))
+                columns, rows, size = alongside.slice(0, 0), alongside.num_rows, alongside.nbytes
+            share = rows / max(1, self.count)
+            for name in columns.column_names:
+                if name != ADDRESS:
+                    nothing = nothing.append_column(name, columns[name])
+        if "text" in reads:
+            size += int(share * 2 * sum(v.part.text_bytes for v in self.views))
+        return shelf, nothing, size
+
+    def shelf_of(self, answer: pa.Table | ToParts) -> Shelf:
+        """A stage's answers, readable by part."""
+        if isinstance(answer, Left) and answer.shelf is not None:
+            return answer.shelf
+        if not isinstance(answer, pa.Table):
+            raise BadPlan(
+                f"{self.label} answered {type(answer).__name__}",
+                where=self.home,
+                fix="return a table, a PerPart, or what exchange_to_parts left",
+            )
+        return one_file(self.store, f"{self.home}/answers", answer, ByPart(max(1, len(self.views))))
 
     def report(self, numbers: Mapping[str, float | int | str]) -> None:
         """See ``stage.Rows.report``."""
@@ -401,22 +526,15 @@ class StoredRows:
         self.used.add(label)
         return f"{self.home}/exchange/{label}"
 
-    def _buckets(self, reads: Sequence[str], alongside: pa.Table | None) -> int:
-        """How many buckets: from rows and bytes alone."""
-        if alongside is not None:
-            share = alongside.num_rows / max(1, self.count)
-            size = alongside.nbytes
-        else:
-            share, size = 1.0, 512 * self.count
-        if "text" in reads:
-            size += int(share * 2 * sum(v.part.text_bytes for v in self.views))
-        return int(min(MOST, max(1, -(-size // BUCKET_BYTES))))
 
+def groups(views: Sequence[View], *, narrow: bool = False) -> list[tuple[str, tuple[str, tuple[View, ...]]]]:
+    """Parts in groups of about GROUP_BYTES of text, each with a name that its parts decide.
 
-def groups(views: Sequence[View], most_bytes: int = 32 << 20) -> list[tuple[str, tuple[str, tuple[View, ...]]]]:
-    """Parts in groups of about ``most_bytes`` of text, at most MOST groups; each with a name that its parts decide."""
+    A group grows so that there are at most MOST of them, up to GROUP_MOST (eight times that for narrow columns); above,
+    there are more groups.
+    """
     total = sum(v.part.text_bytes for v in views)
-    limit = max(most_bytes, -(-total // MOST))
+    limit = max(GROUP_BYTES, min(-(-total // MOST), GROUP_MOST * (8 if narrow else 1)))
     found: list[list[View]] = []
     held = 0
     for view in views:
@@ -426,4 +544,18 @@ def groups(views: Sequence[View], most_bytes: int = 32 << 20) -> list[tuple[str,
         found[-1].append(view)
         held += view.part.text_bytes
     named = [(digest([v.part.name for v in g]), tuple(g)) for g in found]
+    return [(name, (name, group)) for name, group in named]
+
+
+def file_groups(left: Left) -> list[tuple[str, tuple[str, tuple[str, ...]]]]:
+    """The files of an exchange in groups of about BUCKET_BYTES, each with a name that its files decide."""
+    found: list[list[str]] = []
+    held = 0
+    for path, weight in zip(left.paths, left.weights, strict=True):
+        if not found or held + weight > BUCKET_BYTES:
+            found.append([])
+            held = 0
+        found[-1].append(path)
+        held += weight
+    named = [(digest(group), tuple(group)) for group in found]
     return [(name, (name, group)) for name, group in named]

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from curate.buckets import Layout, Shelf, put_buckets
 from curate.columns import ADDRESS
-from curate.exchange import put_buckets, read_buckets
 from curate.hashing import halves, keyed
 from curate.parts import Columns, View, living_rows
 from curate.store import Store
@@ -40,9 +40,17 @@ def weigh(table: pa.Table, given: tuple[str, int]) -> pa.Table:
     np.add.at(sizes, digit, table["text_bytes"].to_numpy()[index])
     counts = np.bincount(digit, minlength=1 << DIGIT)
     at = np.flatnonzero(counts)
-    return pa.table(
-        {"digit": at, "bytes": sizes[at], "rows": counts[at], "distinct": np.full(len(at), (copies > 0).sum())}
-    )
+    return pa.table({"digit": at, "bytes": sizes[at], "rows": counts[at]})
+
+
+def add_weights(table: pa.Table, given: tuple[str, int]) -> pa.Table:
+    """What ``weigh`` found for several parts, as one."""
+    digits = table["digit"].to_numpy()
+    sums = {name: np.zeros(1 << DIGIT, dtype=np.int64) for name in ("bytes", "rows")}
+    for name, total in sums.items():
+        np.add.at(total, digits, table[name].to_numpy())
+    at = np.flatnonzero(sums["rows"])
+    return pa.table({"digit": at, **{name: total[at] for name, total in sums.items()}})
 
 
 def cut_shards(tables: Sequence[pa.Table], shard_bytes: int) -> tuple[np.ndarray, int, int]:
@@ -62,6 +70,23 @@ def cut_shards(tables: Sequence[pa.Table], shard_bytes: int) -> tuple[np.ndarray
 
 
 @dataclass(frozen=True)
+class ByPlace:
+    """The shard of a copy: shards are ranges of places, each from one of ``starts`` on."""
+
+    starts: tuple[int, ...]
+
+    @property
+    def buckets(self) -> int:
+        """How many shards there are."""
+        return len(self.starts)
+
+    def __call__(self, table: pa.Table) -> np.ndarray:
+        """Shards, int64 (n,)."""
+        digit = (table["place"].to_numpy() >> np.uint64(64 - DIGIT)).astype(np.int64)
+        return np.searchsorted(np.array(self.starts), digit, side="right") - 1
+
+
+@dataclass(frozen=True)
 class Scatter:
     """The task that sends the rows of some parts to their shards."""
 
@@ -69,13 +94,13 @@ class Scatter:
     home: str
     column: str
     columns: tuple[str, ...]
-    starts: tuple[int, ...]
+    layout: Layout
     seed: int
 
     def __call__(self, group: tuple[str, tuple[View, ...]]) -> dict[str, Any]:
         """Send the chosen rows of a group of parts."""
         name, views = group
-        tables, shards = [], []
+        tables = []
         for view in views:
             columns = Columns(self.store, view)
             rows = living_rows(self.store, view)
@@ -86,9 +111,8 @@ class Scatter:
             table = columns.get(["key", *self.columns], rows, with_address=True).take(pa.array(index))
             table = table.append_column("place", pa.array(place)).append_column("copy", pa.array(number))
             tables.append(table)
-            digit = (place >> np.uint64(64 - DIGIT)).astype(np.int64)
-            shards.append(np.searchsorted(np.array(self.starts), digit, side="right") - 1)
-        return put_buckets(self.store, f"{self.home}/map-{name}", pa.concat_tables(tables), np.concatenate(shards))
+        records = pa.concat_tables(tables)
+        return put_buckets(self.store, f"{self.home}/map-{name}", records, self.layout.first(records))
 
 
 @dataclass(frozen=True)
@@ -98,12 +122,12 @@ class Shard:
     store: Store
     home: str
     columns: tuple[str, ...]
+    shelf: Shelf
     count: int
 
-    def __call__(self, item: tuple[int, tuple[tuple[str, int, int], ...]]) -> dict[str, Any]:
+    def __call__(self, shard: int) -> dict[str, Any]:
         """Sort the rows of a shard and publish it."""
-        shard, ranges = item
-        table = pa.concat_tables(read_buckets(self.store, ranges))
+        table = pa.concat_tables(self.shelf.read(shard))
         keys = halves(table["key"])
         order = np.lexsort((table["copy"].to_numpy(), keys[:, 1], keys[:, 0], table["place"].to_numpy()))
         out = table.select(list(self.columns)).take(pa.array(order))

@@ -7,18 +7,20 @@ selection and the columns it carries.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.artifact import names_after
+from curate.buckets import layout, shelve
 from curate.columns import STANDARD
 from curate.errors import BadPlan, RowsLost
 from curate.evaluate import NARROW, Runner
-from curate.exchange import WITHIN, StoredRows, groups, index_of
+from curate.exchange import WITHIN, StoredRows, groups
 from curate.hashing import digest, files_hash, merge
 from curate.identity import code_version, plain, stable_name
 from curate.learn import STANDARD_SAMPLE, Learn, Partial, Texts, Work, in_order, without_timing
-from curate.mixes import Scatter, Shard, cut_shards, weigh
+from curate.mixes import ByPlace, Scatter, Shard, add_weights, cut_shards, weigh
 from curate.order import Cut, sample_cut
 from curate.parts import BASE
 from curate.plan import Conclude, Fit, Gather, Given, Write, read_above
@@ -225,19 +227,21 @@ def write(runner: Runner, node: Write, name: str) -> dict[str, Any]:
         views = state.views()
         types = runner.known[id(frame)].types
         rows = StoredRows(runner.store, home, views, types, state.rows, runner.carry, label)
-        tables = rows.map(weigh, reads=["key", "text_bytes", column], label="weigh", given=(column, node.seed))
+        reads = ["key", "text_bytes", column]
+        tables = rows.map(weigh, reads=reads, label="weigh", given=(column, node.seed), merge=add_weights)
         starts, count, _ = cut_shards(tables, node.shard_bytes)
-        scatter = Scatter(runner.store, f"{home}/scatter", column, columns, tuple(starts.tolist()), node.seed)
+        pieces = groups(views)
+        plan = layout(ByPlace(tuple(starts.tolist())), len(pieces))
         sent = runner.carry(
-            scatter,
-            groups(views),
+            Scatter(runner.store, f"{home}/scatter", column, columns, plan, node.seed),
+            pieces,
             label=f"{label}{WITHIN}scatter",
             receipts=f"{home}/scatter-receipts",
             why=runner.why(node, made_of),
         )
-        found = index_of(runner.store, [r["path"] for r in sent])
-        items = [(f"{shard:05d}", (shard, tuple(found[shard]))) for shard in found]
-        publish = Shard(runner.store, home, columns, len(starts))
+        shelf = shelve(runner.store, f"{home}/scatter", [r["path"] for r in sent], plan, runner.carry, label)
+        publish = Shard(runner.store, home, columns, shelf, len(starts))
+        items = [(f"{shard:05d}", shard) for shard in np.flatnonzero(shelf.sizes()[1]).tolist()]
         shards = runner.carry(publish, items, label=f"{label}{WITHIN}shards", receipts=f"{home}/receipts")
         written = sum(s["rows"] for s in shards)
         if written != count:

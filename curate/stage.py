@@ -112,21 +112,35 @@ class Rows(Protocol):
     count: int
 
     def map(
-        self, fn: Callable[[pa.Table, Any], pa.Table], *, reads: Sequence[str], label: str, given: Any = None
+        self,
+        fn: Callable[[pa.Table, Any], pa.Table],
+        *,
+        reads: Sequence[str],
+        label: str,
+        given: Any = None,
+        merge: Callable[[pa.Table, Any], pa.Table] | None = None,
     ) -> list[pa.Table]:
-        """One small table a part, in part order."""
+        """One small table a part, in part order.
+
+        With ``merge``, at most one table in all: ``merge(table, given)`` makes one table of several, one after the
+        other, and is called again on what it made, so that nothing grows with the number of parts. It must not matter
+        where a division is made.
+        """
         ...
 
     def exchange(
         self,
-        emit: Callable[[pa.Table, Any], pa.Table],
+        emit: Callable[..., pa.Table],
         collect: Callable[[pa.Table, Any], pa.Table],
         *,
-        reads: Sequence[str],
+        reads: Sequence[str] = (),
         by: str,
         label: str,
         given: Any = None,
-        alongside: pa.Table | None = None,
+        alongside: "pa.Table | ToParts | None" = None,
+        beside: "ToParts | None" = None,
+        of: "InFiles | None" = None,
+        pieces: bool = False,
     ) -> pa.Table:
         """Bring records together by key, through files; gather what ``collect`` makes of them.
 
@@ -139,24 +153,58 @@ class Rows(Protocol):
             by: the record column to bring together.
             label: names this exchange; unique within the stage.
             given: passed to both functions.
-            alongside: a table with ``address`` (unique): ``emit`` then sees only these rows, with its columns added.
+            alongside: a table with ``address`` (unique), or what ``exchange_to_parts`` left: ``emit`` then sees only
+                these rows, with its columns added.
+            beside: results of an earlier exchange that wait with the parts: ``emit`` is then called with a third
+                argument, a table of those that belong to the part.
+            of: what an exchange left in files, in place of the rows (so without the three above): ``emit`` is handed
+                its results, some at a time.
+            pieces: a group that is too large for one call (256 MiB) may be handed over in consecutive pieces, which are
+                counted in the report. Without it, one above 4 GiB is an error that names the key and its size.
+        """
+        ...
+
+    def exchange_in_files(
+        self,
+        emit: Callable[..., pa.Table],
+        collect: Callable[[pa.Table, Any], pa.Table],
+        *,
+        reads: Sequence[str] = (),
+        by: str,
+        label: str,
+        given: Any = None,
+        alongside: "pa.Table | ToParts | None" = None,
+        beside: "ToParts | None" = None,
+        of: "InFiles | None" = None,
+        pieces: bool = False,
+        count: Sequence[str] = (),
+    ) -> "InFiles":
+        """The same, with results that stay in files and are the input of further exchanges (``of=``).
+
+        So a method may go on until nothing changes, whatever the number of results: components over 1e10 pairs, say, by
+        label propagation. ``count`` names integer columns of the results whose sums are told (``InFiles.sums``).
         """
         ...
 
     def exchange_to_parts(
         self,
-        emit: Callable[[pa.Table, Any], pa.Table],
+        emit: Callable[..., pa.Table],
         collect: Callable[[pa.Table, Any], pa.Table],
         *,
-        reads: Sequence[str],
+        reads: Sequence[str] = (),
         by: str,
         label: str,
         given: Any = None,
-        alongside: pa.Table | None = None,
+        alongside: "pa.Table | ToParts | None" = None,
+        beside: "ToParts | None" = None,
+        of: "InFiles | None" = None,
+        pieces: bool = False,
+        count: Sequence[str] = (),
     ) -> "ToParts":
         """The same, with results that carry an ``address`` (repeats allowed) and are left in files by its part.
 
         Nothing is gathered where the run was started; ``PerPart(..., beside=...)`` hands each part its own results.
+        Where no address repeats, they may also be the ``alongside`` of another exchange, or the stage's answer.
         """
         ...
 
@@ -165,13 +213,22 @@ class Rows(Protocol):
         ...
 
 
-class ToParts(Protocol):
-    """Results of an exchange that wait for the parts they belong to."""
+class InFiles(Protocol):
+    """Results of an exchange that stay in files."""
 
     @property
     def rows(self) -> int:
         """How many results there are."""
         ...
+
+    @property
+    def sums(self) -> Mapping[str, int]:
+        """Of the columns that ``count`` named."""
+        ...
+
+
+class ToParts(InFiles, Protocol):
+    """Results of an exchange that wait for the parts they belong to."""
 
 
 @dataclass(frozen=True)
