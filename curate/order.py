@@ -15,7 +15,8 @@ nor the number of buckets can change the result.
 
 Cost: key, score and cost column are read once a pass: two passes up to ``gather`` rows, three or four for 10^9 rows.
 A pass returns at most 2^16 buckets a part, 36 bytes each, and no more of them than narrowing to ``gather`` needs
-(2^12 for 10^9 rows); the last pass returns 56 bytes for each of the ``gather`` rows.
+(2^12 for 10^9 rows); they are added up on workers, as a tree. The last pass returns 56 bytes for each of the ``gather``
+rows.
 
 With ``strata``, each row draws on the budget of its own stratum; there is one cut in each, found in the same passes.
 Every stratum then falls short by a part of a document; ``fill`` takes the rows at which the strata stopped as long as
@@ -183,7 +184,7 @@ def cut(
     while passes == 0 or inside > gather:
         bits = min(max((inside // gather).bit_length() + 2, 8), 16, (MOST_BUCKETS // len(found)).bit_length() - 1)
         search = _Search.of(order, cost, strata, found, max(bits, 1))
-        tables = rows.map(_histogram, reads=reads, label=f"{name}-{passes}", given=search)
+        tables = rows.map(_histogram, reads=reads, label=f"{name}-{passes}", given=search, merge=_added)
         sums = _merge(tables, len(found) << search.bits)
         if passes == 0:
             left_out = sums.left_out
@@ -197,7 +198,7 @@ def cut(
         passes += 1
     if inside:
         search = _Search.of(order, cost, strata, found, 1)
-        _finish(found, rows.map(_fetch, reads=reads, label=f"{name}-{passes}", given=search))
+        _finish(found, rows.map(_fetch, reads=reads, label=f"{name}-{passes}", given=search, merge=_as_they_are))
     if fill:
         _fill(found)
     return Cut(
@@ -378,6 +379,20 @@ def _histogram(table: pa.Table, search: _Search) -> pa.Table:
         "low": np.r_[nothing.astype(np.uint64), reduced(np.minimum, word)],
         "high": np.r_[nothing.astype(np.uint64), reduced(np.maximum, word)],
     })  # fmt: skip
+
+
+def _added(table: pa.Table, search: _Search) -> pa.Table:
+    """The histograms of several parts, one after the other, as one."""
+    columns = {name: table[name].to_numpy() for name in table.column_names}
+    order = np.argsort(columns["bucket"], kind="stable")
+    columns = {name: values[order] for name, values in columns.items()}
+    starts = np.flatnonzero(np.diff(columns["bucket"], prepend=OUTSIDE - 1))
+    ways = {"bucket": np.minimum, "rows": np.add, "cost": np.add, "low": np.minimum, "high": np.maximum}
+    return pa.table({name: way.reduceat(columns[name], starts) for name, way in ways.items()})
+
+
+def _as_they_are(table: pa.Table, search: _Search) -> pa.Table:
+    return table
 
 
 def _fetch(table: pa.Table, search: _Search) -> pa.Table:
