@@ -4,8 +4,9 @@ A word is a run of letters, digits and underscores of the lower-cased text (Pyth
 are its distinct runs of five words, or all its words as one shingle where it has fewer. The similarity of two
 documents is the Jaccard index of their shingles. (``like="datatrove"`` takes datatrove's words and shingles.)
 
-1. ``signatures`` (EACH): 112 minima of hashed shingles, folded into 14 band keys of 8 minima each. Documents of
-   similarity s share a band with probability ``1 - (1 - s**8)**14``: 0.924 at 0.8, 0.9996 at 0.9 (``collision_table``).
+1. ``signatures`` (EACH): 112 minima of hashed shingles, folded into 16 band keys of 7 minima each. Documents of
+   similarity s share a band with probability ``1 - (1 - s**7)**16``: 0.977 at 0.8, 0.99997 at 0.9
+   (``collision_table``).
 2. Rows that share a band key meet and become candidate pairs (``near/candidates.py``).
 3. Every candidate pair is verified by its true Jaccard index (``near/verification.py``).
 4. Clusters are components over verified pairs: two rows of one cluster are joined by a chain of pairs that all reach

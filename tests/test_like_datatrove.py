@@ -118,12 +118,12 @@ def test_many_messages_side_by_side():
 # ---- minima -------------------------------------------------------------------------------------------------------
 
 
-def reference(text: str, by: str, bands: int = 14, rows: int = 8, ngram: int = 5) -> tuple[list[int], int]:
+def reference(text: str, by: str, functions: int = 112, ngram: int = 5) -> tuple[list[int], int]:
     """Minima by whole numbers of any size, on words between white space; and the number of distinct shingles."""
     most = 2**61 - 1
     draw = np.random.RandomState(1)
-    a = draw.randint(1, most, dtype=np.uint64, size=(1, bands * rows))[0].tolist()
-    b = draw.randint(0, most, dtype=np.uint64, size=(1, bands * rows))[0].tolist()
+    a = draw.randint(1, most, dtype=np.uint64, size=(1, functions))[0].tolist()
+    b = draw.randint(0, most, dtype=np.uint64, size=(1, functions))[0].tolist()
     words = simplified(text)
     joined = {" ".join(words[i : i + ngram]).encode() for i in range(len(words) - ngram + 1)}
     if by == "sha1":

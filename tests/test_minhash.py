@@ -138,7 +138,7 @@ def test_the_table_holds_the_half_point_in_its_place():
 
 def test_the_plan_tells_the_curve():
     """14 bands of 8: 50 % at 0.685, and 1 - (13/14)**14 = 64.6 % at (1/14)**(1/8) = 0.719."""
-    told = MinHash().explain()
+    told = MinHash(bands=14, rows=8).explain()
     assert "half of them at 0.685" in told
     assert "65% at (1/b)^(1/r) = 0.719" in told
     assert "0.80: 92.4%" in told
@@ -149,7 +149,7 @@ def test_signatures_follow_the_curve():
     """600 pairs of 100 words each, 82 shared: Jaccard 82 / 118 = 0.695, so 0.545 of them share a band, +- 0.02 (one
     standard deviation of a fair draw); and 600 pairs at 50 / 150 = 0.333, where 0.2 % do.
     """
-    config = MinHash(ngram=1)
+    config = MinHash(ngram=1, bands=14, rows=8)
     for shared, low, high in ((82, 0.465, 0.625), (50, 0.0, 0.02)):
         pairs = [[f"{p}s{i}" for i in range(shared)] for p in range(600)]
         texts = [" ".join([*common, *(f"{p}{side}{i}" for i in range(100 - shared))])

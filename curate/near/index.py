@@ -6,7 +6,7 @@ that it touches. A larger index is made of an older one by adding segments; noth
 
 For each document, in the order of keys:
 
-    always       key 16 bytes, id its bytes + 8, shingle count 4, and 12 a band: 196 bytes and the id with 14 bands
+    always       key 16 bytes, id its bytes + 8, shingle count 4, and 12 a band: 220 bytes and the id with 16 bands
     "minima"     4 bytes a hash function (8 like datatrove) more: 448, or 896
     "shingles"   8 bytes a distinct shingle more: about 1.3 bytes a byte of English text
 

@@ -17,6 +17,9 @@ from curate.text import require_words
 class Signature:
     """What a signature is made of: the settings of ``minhash.signatures``, which no other setting changes.
 
+    FineWeb (Penedo et al. 2024) has 14 bands of 8, which finds 92.4 % of the pairs of similarity 0.8. The default has
+    16 of 7, with as many hash functions: 97.7 % there. The candidates that it adds are taken out by verification.
+
     Args:
         ngram: words in a shingle.
         bands: band keys a document has; one shared key makes a candidate pair.
@@ -29,8 +32,8 @@ class Signature:
     """
 
     ngram: int = 5
-    bands: int = 14
-    rows: int = 8
+    bands: int = 16
+    rows: int = 7
     seed: int = 0
     like: Literal["curate", "datatrove"] = "curate"
     hash: Literal["xxhash64", "sha1"] = "xxhash64"
@@ -48,8 +51,6 @@ class Signature:
 @dataclass(frozen=True, kw_only=True)
 class MinHash(Signature):
     """How near two documents must be, and which copy is kept.
-
-    The defaults are those of FineWeb (Penedo et al. 2024) for shingles and bands; the verification is ours.
 
     Args:
         threshold: Jaccard index that a pair must reach.
