@@ -31,7 +31,23 @@ from hypothesis import strategies as st
 
 import curate
 import scorers
-from curate import c4, contamination, cut, exact, language, lines, minhash, pages, quality, repair, select, substring, tokens
+from curate import (, urls
+    bloom,
+    c4,
+    contamination,
+    cut,
+    edits,
+    exact,
+    language,
+    lines,
+    minhash,
+    pages,
+    quality,
+    repair,
+    select,
+    substring,
+    tokens,
+)
 from curate.artifact import Fitter, fitter
 from curate.bridges import datatrove
 from curate.columns import ADDRESS, HASH128, INT64, KEY, QUARANTINED, ROW, TEXT, UINT64, address
@@ -58,6 +74,7 @@ SETTINGS: dict[str, tuple[Any, ...]] = {
     "c4.edit": (c4.C4(), c4.C4(tool="datatrove"), c4.C4(tool="dclm", sentences="marks", min_words=2)),
     "contamination.gate": (contamination.Gate(), contamination.Gate(tokens="tokens")),
     "contamination.overlap": (contamination.Overlap(), contamination.Overlap(run=6, share=0.2, gap=0)),
+    "edits.drop_lines": (edits.DropLines(where="words < 2", pattern="(?i)^the"), edits.DropLines(where="digits > 0")),
     "exact.content_hash": (exact.Exact(), exact.Exact(normalise=True)),
     "exact.duplicates": (exact.Exact(), exact.Exact(keep_by=("-text_bytes", "id"))),
     "minhash.signatures": (
@@ -65,6 +82,8 @@ SETTINGS: dict[str, tuple[Any, ...]] = {
         minhash.Signature(like="datatrove", ngram=2),
         minhash.Signature(like="datatrove", ngram=2, hash="sha1", words="whitespace"),
     ),
+    "bloom.seen": (bloom.Items(), bloom.Items(of="line")),
+    "bloom.seen_lines": (bloom.Items(of="line"),),
     "cut.spans": (cut.Cut(column="repeated_lines", counted="lines"),),
     "lines.line_hashes": (
         lines.Lines(),
@@ -102,6 +121,7 @@ SETTINGS: dict[str, tuple[Any, ...]] = {
     "pages.extract": (pages.Extract(), pages.Extract(extractor="trafilatura", fast=True, page_bytes=200, depth=3)),
     "repair.text": (repair.Repair(), repair.Repair(unescape_html="always", normalization="NFKC")),
     "quality.measure": (quality.QualityMeasure(), quality.QualityMeasure(words="spacy")),
+    "urls.measure": tuple(urls.Urls(like=like) for like in urls.WAYS),
     "select.take_top": (
         select.Top(label="a", score="score", keep=Direction.HIGH, amount=20),
         select.Top(label="b", score="score", score_type="float64", keep=Direction.LOW, share=0.5),
@@ -182,7 +202,21 @@ def tiny_lid(config):
     return language.open_model(config, scratch() / "lid")
 
 
+def seen_before(config):
+    return bloom.open_filter(config, filter=fitted(bloom.build, bloom.Bloom(**vars(config)), f"bloom-{config.of}"))
+
+
+def url_lists(config):
+    if not (scratch() / "lists").exists():
+        (scratch() / "lists").mkdir()
+        for name in ("domains", "urls", "hard_words", "soft_words", "substrings"):
+            (scratch() / "lists" / name).write_text("a\nthe\nb.com\none\n", encoding="utf-8")
+    return urls.open_lists(config, scratch() / "lists")
+
+
 MODELS = {
+    "bloom.seen": seen_before,
+    "bloom.seen_lines": seen_before,
     "datatrove.filtered": datatrove.open_step,
     "datatrove.edited": datatrove.open_step,
     "minhash.seen_before": signature_index,
@@ -190,6 +224,7 @@ MODELS = {
     "tokens.count": bpe,
     "contamination.overlap": overlap_index,
     "language.fasttext": tiny_lid,
+    "urls.measure": url_lists,
     "loss_ratio.color": two_models,
     "pages.extract": pages.open_sandbox,
     "repair.text": repair.open_fixer,
