@@ -542,7 +542,7 @@ PROFILES: Mapping[str, tuple[Rule, ...]] = {
         _is_zero("c4_curly_bracket", "substring_filter_curly_bracket"),
         Rule(pl.col("c4_punkt_sentences") >= 3, "page_length_filter_sentence"),
     ),
-    "mc4@original": (Rule(pl.col("c4_long_paragraphs") >= 3, "tooshort"),),
+    "mc4@original": (Rule(pl.col("c4_long_paragraphs") >= 3, "paragraph-filter"),),
     "mc4@datatrove": (Rule(pl.col("c4_long_paragraphs") >= 3, "< 3 paragraphs"),),
 }
 

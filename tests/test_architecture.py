@@ -36,6 +36,7 @@ MACHINE = [
 ]
 # A room is a sub-package that only its owners enter; inside it, modules may use each other.
 ROOMS = {
+    "curate.editing": {"curate.edits", "curate.refinedweb"},
     "curate.measuring": {"curate.quality"},
     "curate.reading": {"curate.sources"},
     "curate.near": {"curate.minhash"},

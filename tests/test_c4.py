@@ -18,8 +18,8 @@ PIECES = (
     "The cat sat on the mat.", "Is it so?", "No end mark", "It ends...", 'He said "yes."', "It's the boys'", "“Well.”",
     "Wow!", "[1]", "[12]", "[]", "[edit]", "[citation needed]", "[x]", "[٣]", "[1", "java", "JavaScript", "lorem ipsum",
     "LOREM", " ipsum", "{", "Terms of Use", "our PrivacY policy", "cooKie policy", "uses Cookies", "u\u017fe cookies",
-    "javascr\u0130pt", "javascr\u0131pt", "\n", "\n\n", "\r\n", "\r", "\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\u2029",
-    " ", "  ", "\t", "\xa0", "\u3000", "…", "...", "x" * 1001, "é" * 1000, "two words.", "a b c d e.", "。", ".", "'",
+    "javascr\u0130pt", "javascr\u0131pt", "\n", "\n\n", "\r\n", "\r", "\x0b", "\x0c", "\x1c", "\x85", "\u2028",
+    "\u2029", " ", "  ", "\t", "\xa0", "\u3000", "…", "...", "x" * 1001, "é" * 1000, "two words.", "a b c d e.", "。", ".", "'",
 )  # fmt: skip
 pages = st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=3), st.just(" ")), max_size=16).map("".join)
 some = st.lists(pages, min_size=1, max_size=3)
@@ -87,7 +87,7 @@ def test_the_paragraph_filter():
         assert because == (None if answer is True else answer[1])
 
 
-# --- The original and DCLM, from a plain reading of their programs ------------------------------------------------------
+# --- The original and DCLM, from a plain reading of their programs ----------------------------------------------------
 
 
 @pytest.fixture
@@ -174,7 +174,7 @@ def test_dclm(punkt):
     agrees()
 
 
-# --- By hand ------------------------------------------------------------------------------------------------------------
+# --- By hand ----------------------------------------------------------------------------------------------------------
 
 PAGE = """The first line is a sentence of words.[1] And here is another one.
 Menu
@@ -211,7 +211,8 @@ def test_the_two_minima_are_swapped_in_datatrove():
 
 def test_what_condemned_a_page_is_what_came_first():
     fine = "This is a line of five words.\n"
-    values = [fine * 3 + "Lorem ipsum dolor sit amet {.\n", fine * 3 + "Here is one { more.\nAnd lorem ipsum dolor sit amet."]
+    lorem, curly = "Lorem ipsum dolor sit amet {.\n", "Here is one { more.\n"
+    values = [fine * 3 + lorem + curly, fine * 3 + curly + lorem]
     assert reasons(edit(values), "c4") == ["lorem_ipsum", "curly_bracket"]
 
 

@@ -31,7 +31,7 @@ from hypothesis import strategies as st
 
 import curate
 import scorers
-from curate import (, urls
+from curate import (
     bloom,
     c4,
     contamination,
@@ -47,6 +47,7 @@ from curate import (, urls
     select,
     substring,
     tokens,
+    urls,
 )
 from curate.artifact import Fitter, fitter
 from curate.bridges import datatrove

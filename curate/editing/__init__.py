@@ -1,0 +1,1 @@
+"""What the modules that edit text (edits.py, refinedweb.py) share."""
