@@ -25,6 +25,7 @@ from curate.stage import Grain
 
 RECORD = Path(__file__).parent / "data" / "outputs.json"
 LEFT_OUT = {
+    "urls.parse": "the public suffix list comes with a package",
     "datatrove.filtered": "what a filter says depends on its package",
     "datatrove.edited": "what a step makes of a text depends on its package",
     "repair.text": "what is mended depends on the package ftfy",
