@@ -19,7 +19,8 @@ PIECES = (
     "Wow!", "[1]", "[12]", "[]", "[edit]", "[citation needed]", "[x]", "[٣]", "[1", "java", "JavaScript", "lorem ipsum",
     "LOREM", " ipsum", "{", "Terms of Use", "our PrivacY policy", "cooKie policy", "uses Cookies", "u\u017fe cookies",
     "javascr\u0130pt", "javascr\u0131pt", "\n", "\n\n", "\r\n", "\r", "\x0b", "\x0c", "\x1c", "\x85", "\u2028",
-    "\u2029", " ", "  ", "\t", "\xa0", "\u3000", "…", "...", "x" * 1001, "é" * 1000, "two words.", "a b c d e.", "。", ".", "'",
+    "\u2029", " ", "  ", "\t", "\xa0", "\u3000", "…", "...", "x" * 1001, "é" * 1000, "two words.", "a b c d e.", "。",
+    ".", "'",
 )  # fmt: skip
 pages = st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=3), st.just(" ")), max_size=16).map("".join)
 some = st.lists(pages, min_size=1, max_size=3)

@@ -32,6 +32,7 @@ from hypothesis import strategies as st
 import curate
 import scorers
 from curate import (
+    badwords,
     bloom,
     c4,
     contamination,
@@ -71,6 +72,10 @@ SETTINGS: dict[str, tuple[Any, ...]] = {
     "datatrove.edited": (
         datatrove.as_stage(PIIFormatter())[1],
         datatrove.as_stage(C4QualityFilter(min_num_sentences=-1), name="c4", edits=True, adds={"x": "int"})[1],
+    ),
+    "badwords.find": (
+        badwords.BadWords(lists=(("en", ("cat", "the dog")), ("zh", ("猫",)))),
+        badwords.BadWords(lists=(("en", ("cat",)),), tool="original", language="source"),
     ),
     "c4.edit": (c4.C4(), c4.C4(tool="datatrove"), c4.C4(tool="dclm", sentences="marks", min_words=2)),
     "contamination.gate": (contamination.Gate(), contamination.Gate(tokens="tokens")),

@@ -23,9 +23,11 @@ def table(values):
 
 PIECES = (
     "\n", "\n", "\n\n", " ", "  ", "\t", "\xa0", "\u3000", "\r", "\x85", "\x00", "3 likes", "12,5K Views!",
-    "* 7 shares", "٣ comments", "3.5k  followers…", "4\u212a likes", "3 LİKES", "5 likeſ", "items in cart", "ITEMS in Cart",
+    "* 7 shares", "٣ comments", "3.5k  followers…", "4\u212a likes", "3 LİKES", "5 likeſ", "items in cart",
+    "ITEMS in Cart",
     "two", "İtems ın cart", "Read more...", "read more now", "READ MORE…..", "Read more", "Sign-in", "sıgn-in ",
-    "ſign-in\t", "NOT QUIET", "half UPPER case", "12345", "²³", "١٢", "a", "word", "of mice and men", "one two three four five six",
+    "ſign-in\t", "NOT QUIET", "half UPPER case", "12345", "²³", "١٢", "a", "word", "of mice and men",
+    "one two three four five six",
     "(?)", "_x", "É", "…", "猫", "ǅ",
 )  # fmt: skip
 pages = st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=3), st.just(" ")), max_size=14).map("".join)
@@ -100,7 +102,8 @@ TLDS = ("com", "de", "co", "th", "uk", "xn--p1ai")
 URLS = (
     "http://a.com", "https://www.x.de/p?q=1&r=(2)", "ftp://f.co.uk", "a.com", "a.commerce", "x@y.de,", "(http://b.de)",
     "В.com", "a.COM", ".com", "a..com", "a.co_m", "a.com猫", "猫.com", "10.0.0.1", "http://1.2.3.4:80/x", "1.2.3",
-    "v1.2.3.4", "999.1.1.1.1", "The ", "\u0174.de", "é.de", "a.de-b", "b.xn--p1ai", "x" * 300 + ".com", " ", "  ", " " * 12, "\n",
+    "v1.2.3.4", "999.1.1.1.1", "The ", "\u0174.de", "é.de", "a.de-b", "b.xn--p1ai", "x" * 300 + ".com", " ", "  ",
+    " " * 12, "\n",
     "\n\n\n\n", "\xa0", "text", "2001.02.03.04.05", "1.2.3.٤", "_1.2.3.4",
 )  # fmt: skip
 with_urls = st.lists(st.one_of(st.sampled_from(URLS), st.text(max_size=2), st.just(" ")), max_size=10).map("".join)

@@ -14,7 +14,8 @@ from curate.columns import TEXT
 from curate.errors import MissingExtra, UnknownSetting
 
 WORDS = ("Mr.", "e.g.", "U.S.", "3.14", "end.", "end.)", '"Ah!"', "?!", "...", "…", "a", "The", "。", "no。yes", "(",
-         "):", "*", "http://a.b/c.", "it's", "$5.", "\x85", "\u3000", "\xa0", "\n", "\t", "  ", " ", "Ünï.", "۔", "''", "—",
+         "):", "*", "http://a.b/c.", "it's", "$5.", "\x85", "\u3000", "\xa0", "\n", "\t", "  ", " ", "Ünï.", "۔",
+         "''", "—",
          "A.", "J.", "No.", "1.", "\u200b", ":)", "«", "»", "¿")  # fmt: skip
 texts = st.lists(st.one_of(st.sampled_from(WORDS), st.text(max_size=4), st.just(" ")), max_size=14).map("".join)
 law = settings(deadline=None, max_examples=150)
