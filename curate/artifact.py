@@ -86,7 +86,7 @@ def fitter(
     """Declare a fitter; arguments as for ``stage``, and ``part``, the function that gives partial results."""
 
     def declare(fn: Callable[..., dict[str, Any] | None]) -> Fitter:
-        return Fitter(fn, reads, Needs(gpus=gpus, extras=tuple(extras)), numerics, version, part)
+        return Fitter(fn, reads, Needs(gpus=gpus, alone=True, extras=tuple(extras)), numerics, version, part)
 
     return declare
 

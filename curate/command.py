@@ -8,6 +8,7 @@ import importlib.metadata
 import inspect
 import json
 import logging
+import os
 import sys
 import time
 import traceback
@@ -33,6 +34,7 @@ from curate.stage import Direction, Grain, Score
 from curate.store import Store
 
 console = Console() if sys.stdout.isatty() else Console(width=120)
+MOST_THREADS = 4  # of an engine without processes of its own, where nothing else is said
 QUICK = 1.0  # seconds; a task within a step that was quicker gets no line of its own
 ARROWS = {Direction.HIGH: " ↑", Direction.LOW: " ↓"}
 
@@ -152,7 +154,7 @@ def engine_of(name: str, cluster: str | None, workers: int | None, memory: str, 
     if name == "local":
         from curate.engines.local import Local
 
-        return Local
+        return lambda: Local(workers or min(MOST_THREADS, os.cpu_count() or 1))
     if name == "dask":
 
         def open_dask() -> Any:

@@ -338,7 +338,7 @@ class Runner:
                 steps.append(compute)
                 ids |= written
                 places |= dict.fromkeys(written, compute.home)
-                needs = Needs(gpus=max(needs.gpus, step.stage.needs.gpus))
+                needs = Needs(gpus=max(needs.gpus, step.stage.needs.gpus), alone=needs.alone or step.stage.needs.alone)
                 made.append(made_of)
             else:
                 self._guard(step)

@@ -5,6 +5,7 @@ alive when it was made, and a later pass adds a fragment for rows that were miss
 the list of rows dropped so far, each with the step and the reason.
 """
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -130,7 +131,7 @@ def _held(store: Store, home: str) -> np.ndarray:
     return np.sort(np.concatenate([store.get_table(f"{home}/{n}", [ROW])[ROW].to_numpy() for n in names]))
 
 
-_MODELS: dict[str, Any] = {}
+_thread = threading.local()
 
 
 def call(step: Compute, store: Store, table: pa.Table, where: str) -> pa.Table:
@@ -146,14 +147,15 @@ def invoke(step: Compute, store: Store, table: pa.Table) -> Any:
 
 
 def model_of(step: Compute, load: Callable[..., Any], store: Store) -> Any:
-    """A stage's model, opened once per worker; the last two are kept."""
+    """A stage's model, opened once per worker, a thread of its own included; the last two are kept."""
+    models: dict[str, Any] = _thread.__dict__.setdefault("models", {})
     name = digest([step.home, sorted(step.artifacts.items())])
-    if name not in _MODELS:
-        while len(_MODELS) >= 2:
-            _MODELS.pop(next(iter(_MODELS)))
+    if name not in models:
+        while len(models) >= 2:
+            models.pop(next(iter(models)))
         paths = {k: store.local_copy(path) for k, path in step.artifacts.items()}
-        _MODELS[name] = load(step.config, **paths)
-    return _MODELS[name]
+        models[name] = load(step.config, **paths)
+    return models[name]
 
 
 def conform(

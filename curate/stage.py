@@ -75,9 +75,13 @@ Writes: TypeAlias = Mapping[str, ColumnType] | Callable[[Any], Mapping[str, Colu
 
 @dataclass(frozen=True)
 class Needs:
-    """What a worker must have to carry out a task. ``extras`` are names from pyproject's optional dependencies."""
+    """What a worker must have to carry out a task. ``extras`` are names from pyproject's optional dependencies.
+
+    ``alone``: no other task may run in the same process meanwhile.
+    """
 
     gpus: int = 0
+    alone: bool = False
     extras: tuple[str, ...] = ()
 
 
@@ -342,7 +346,7 @@ def stage(
             rounds=rounds,
             each=each,
             load=load,
-            needs=Needs(gpus=gpus, extras=tuple(extras)),
+            needs=Needs(gpus=gpus, alone=numerics is not None, extras=tuple(extras)),
             numerics=numerics,
             version=version,
         )

@@ -910,6 +910,6 @@ def _interval(c: Mapping[str, Any]) -> str:
 
 
 experiment = Experiment(
-    jobs=jobs, work=work, conclude=conclude, reads={}, needs=Needs(extras=("train",)),
+    jobs=jobs, work=work, conclude=conclude, reads={}, needs=Needs(alone=True, extras=("train",)),
     numerics=Numerics(device="cpu", dtype="float32", threads=1, batch="one run a process"), version="2",
 )  # fmt: skip

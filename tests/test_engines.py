@@ -2,6 +2,8 @@
 
 import os
 import signal
+import threading
+import time
 
 import pytest
 from distributed import LocalCluster
@@ -18,6 +20,39 @@ from curate.store import Store
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory):
     return carry_out(tmp_path_factory.mktemp("local"), recipe()).manifest
+
+
+def test_threads_give_the_same_bytes(reference, tmp_path):
+    outcome = run(recipe(), name="toy", store=Store(str(tmp_path)), open_engine=lambda: Local(3))
+    assert outcome.manifest["values"] == reference["values"]
+    assert outcome.manifest["timing"]["workers"] == 3
+
+
+def test_a_step_alone_has_no_thread_beside_it():
+    threads = [dict(Local(2).map(thread, [("a", 1), ("b", 2)], label="", needs=Needs(alone=alone)))
+               for alone in (True, False)]  # fmt: skip
+    here = threading.get_ident()
+    assert all(done["thread"] == here for done in threads[0].values())
+    assert all(done["thread"] != here for done in threads[1].values())
+
+
+def test_an_error_on_a_thread_ends_the_step():
+    started = []
+
+    def task(item):
+        started.append(item)
+        if item == 0:
+            raise ValueError("the first item")
+        time.sleep(0.05)
+        return {}
+
+    with pytest.raises(ValueError, match="the first item"):
+        list(Local(2).map(task, [(str(i), i) for i in range(100)], label="", needs=Needs()))
+    assert len(started) < 100, "what has not begun is not begun any more"
+
+
+def thread(item):
+    return {"thread": threading.get_ident()}
 
 
 @pytest.mark.parametrize("workers", [1, 3])

@@ -1,6 +1,11 @@
-"""In this process, items in order: the reference that the other engines must equal."""
+"""In this process: with one worker items in order, the reference that the other engines must equal; or on threads.
+
+Threads pay because what is slow releases the interpreter's lock: Parquet, compression, the kernels. A step with a
+model takes one item after the other all the same: torch counts its threads and draws its random numbers per process.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 from curate.errors import BadInput
@@ -8,10 +13,16 @@ from curate.stage import Needs
 
 
 class Local:
-    """One process, one item after the other."""
+    """The running process.
+
+    Args:
+        workers: threads; each holds a part at a time.
+    """
 
     name = "local"
-    workers = 1
+
+    def __init__(self, workers: int = 1) -> None:
+        self.workers = workers
 
     def map(
         self, task: Callable[[Any], dict[str, Any]], items: Sequence[tuple[str, Any]], *, label: str, needs: Needs
@@ -19,8 +30,17 @@ class Local:
         """See ``Engine.map``."""
         if needs.gpus:
             require_cuda(needs.gpus, label)
-        for index, (_, item) in enumerate(items):
-            yield index, task(item)
+        if self.workers == 1 or len(items) < 2 or needs.alone:
+            for index, (_, item) in enumerate(items):
+                yield index, task(item)
+            return
+        with ThreadPoolExecutor(self.workers, thread_name_prefix="curate") as pool:
+            running = {pool.submit(task, item): index for index, (_, item) in enumerate(items)}
+            try:
+                for done in as_completed(running):
+                    yield running.pop(done), done.result()
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
 
     def close(self) -> None:
         """Nothing is held."""
