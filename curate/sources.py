@@ -38,25 +38,21 @@ Elsewhere: keys, parts and the quarantine (the machine); the text of web pages (
 
 import difflib
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from itertools import accumulate
-from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import Literal
 
 import pyarrow as pa
 import xxhash
-from fsspec.core import url_to_fs
-from fsspec.implementations.local import LocalFileSystem
 
 from curate.columns import STANDARD, TEXT
 from curate.dataset import Bad, File, Piece
 from curate.dataset import together as together
 from curate.errors import BadData, BadInput, BadPlan, MissingExtra
-from curate.reading import delimited, docstrings, ipc
+from curate.reading import delimited, docstrings, ipc, listing
 from curate.reading import jsonl as reading_jsonl
 from curate.reading import parquet as reading_parquet
 from curate.reading import warc as reading_warc
@@ -65,14 +61,11 @@ from curate.reading.rows import Broken, Rows, Wanted, cut_rows, file_kind
 from curate.settings import parse_amount
 
 PART_BYTES = "64MB"
-KINDS = ("parquet", "jsonl", "csv", "arrow")            # of tables, which any_file tells by their endings
 PAGES = ("text/html", "application/xhtml+xml")
 SPLITS = {"train": 60, "validation": 15, "test": 25}    # per cent of the modules of every package
 HALF = re.compile("[\ud800-\udfff]")
 BATCH = 1000                                            # documents of a package made into a table at a time
 OWN = "curate"                                          # the running project is no document of its own corpus
-CHECKSUMS = ("sha256", "blob_id", "xet_hash", "ETag", "etag", "Content-MD5", "Digest", "md5Hash", "crc32c")
-TIMES = ("mtime", "LastModified", "Last-Modified", "last_modified", "updated", "created")
 
 
 def parquet(
@@ -235,7 +228,7 @@ class Archives:
             if find_spec(package) is None:
                 raise MissingExtra(f"WARC needs the package {package!r}, which is not installed", where=self.name,
                                    fix="pip install 'curate[web]'")
-        return _listed(self.name, self.urls, "warc")
+        return listing.listed(self.name, self.urls, "warc")
 
     def read(self, file: File) -> Iterator[Piece]:
         """The pieces of one file, in order."""
@@ -291,9 +284,9 @@ class Files:
 
     def listing(self) -> list[File]:
         """The files, each once, sorted by path. In a folder, only files of the kind count."""
-        found = _listed(self.name, self.urls, self.kind)
+        found = listing.listed(self.name, self.urls, self.kind)
         for file in found if self.kind is None else ():
-            if file_kind(file.path) not in KINDS:
+            if file_kind(file.path) not in listing.KINDS:
                 raise BadInput(f"the kind of {file.path} cannot be told from its ending", where=self.name,
                                fix="use sources.parquet, sources.jsonl, sources.csv, sources.arrow or sources.warc")
         return found
@@ -331,65 +324,6 @@ class Files:
 
 def _never_in_place(file: File) -> BadData:
     return BadData("only Parquet is left in place and read again", where=file.path, fix="use the rewritten part")
-
-
-def _listed(name: str, urls: Sequence[str], kind: str | None) -> list[File]:
-    """The files at some locations, each once, sorted by path; of a folder those of the kind, or of any of KINDS."""
-    found: dict[str, File] = {}
-    for url in urls:
-        files, in_folder = _matches(url)
-        if in_folder:
-            files = [file for file in files if file_kind(file.path) in ([kind] if kind else KINDS)]
-        if not files:
-            raise BadInput(f"no file matches {url}", where=name, fix="correct the location or the pattern")
-        found |= {file.path: file for file in files}
-    return [found[path] for path in sorted(found)]
-
-
-def _matches(url: str) -> tuple[list[File], bool]:
-    """The files that a location means, and whether it is a folder."""
-    try:
-        fs, path = url_to_fs(url)
-        fs.invalidate_cache()
-        if re.search(r"[*\[]" if url.startswith("http") else r"[*?\[]", path) and not fs.exists(path):
-            return [_file(fs, info) for info in fs.glob(path, detail=True).values() if info["type"] == "file"], False
-        info = fs.info(path)
-        if info["type"] != "directory":
-            return [_file(fs, info)], False
-        below = fs.find(path, detail=True).values()
-        return [_file(fs, i) for i in below if not PurePosixPath(i["name"]).name.startswith((".", "_"))], True
-    except FileNotFoundError:
-        return [], False
-    except ImportError as error:
-        raise MissingExtra(f"{url} needs a package that is not installed: {error}", where=url,
-                           fix="pip install 'curate[s3]' for s3, else the package that the message names") from error
-    except _storage_errors() as error:
-        raise BadInput(f"{url} cannot be listed: {error}", where=url, fix="correct the location or access") from error
-
-
-def _storage_errors() -> tuple[type[Exception], ...]:
-    """What file systems raise, ValueError for an unknown protocol; classes of packages not loaded cannot be raised."""
-    named = [("botocore.exceptions", "BotoCoreError"), ("aiohttp", "ClientError"), ("httpx", "HTTPError"),
-             ("httpx2", "HTTPError")]
-    loaded = [(sys.modules[module], name) for module, name in named if module in sys.modules]
-    return (OSError, ValueError, *(getattr(module, name) for module, name in loaded))
-
-
-def _file(fs: Any, info: Mapping[str, Any]) -> File:
-    """A listed file; its token is the first of a store's checksums and times that is told, else a hash of the bytes."""
-    path, size = str(info["name"]), info.get("size")
-    token = next((f"{name}={info[name]}" for name in (*CHECKSUMS, *TIMES) if info.get(name)), None)
-    whole = path if isinstance(fs, LocalFileSystem) else fs.unstrip_protocol(path)
-    return File(whole, -1 if size is None else int(size), token or _hashed(fs, path))
-
-
-def _hashed(fs: Any, path: str) -> str:
-    """A token for a web server that tells neither a checksum nor a time: it is read once to be listed."""
-    hashed = xxhash.xxh3_128()
-    with fs.open(path, "rb") as handle:
-        while block := handle.read(1 << 20):
-            hashed.update(block)
-    return f"xxh3={hashed.hexdigest()}"
 
 
 def environment(

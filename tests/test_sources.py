@@ -23,7 +23,7 @@ from curate import sources
 from curate.columns import FLOAT64, INT64, TEXT
 from curate.dataset import Bad, File, Piece
 from curate.errors import BadData, BadInput, BadPlan
-from curate.reading import docstrings, jsonl, jsontext, parquet, streams
+from curate.reading import docstrings, jsonl, jsontext, listing, parquet, streams
 from curate.reading.rows import stem
 
 FEW = settings(max_examples=25, deadline=None)
@@ -747,7 +747,7 @@ def test_a_token_changes_with_the_file() -> None:
 
 
 def test_where_a_store_tells_nothing_the_bytes_are_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "TIMES", ())
+    monkeypatch.setattr(listing, "TIMES", ())
     fs = fsspec.filesystem("memory")
     tokens = []
     for content in (b"a", b"b", b"a"):
