@@ -35,7 +35,8 @@ def run(
     engine: Annotated[str, typer.Option(help="local or dask.")] = "local",
     cluster: Annotated[str | None, typer.Option(help="tcp://HOST:PORT, or a TOML file that names a class.")] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Processes of a local Dask cluster (default: one a core).")
+        int | None,
+        typer.Option(help="Threads of the local engine (default: up to 4), processes of a local Dask cluster (a core)."),
     ] = None,
     memory: Annotated[str, typer.Option(help="Memory limit of each of them, as in 1.5GiB.")] = "auto",
     sets: Sets = None,
