@@ -18,31 +18,30 @@ A new crawl is compared with older ones by an *index* of their signatures, witho
 
 Cost: signatures run at over 150 MB of text a second and core; 28 bytes a row and band are exchanged; the shingles of
 candidate rows are exchanged once, 8 bytes each. The pairs are gathered in the process that runs the pipeline, at about
-90 bytes a pair *and band* that they share; 1e8 rows with a partner are its stated limit, and it stops with an error
-above.
+90 bytes a pair *and band* that they share, where the frame has up to ``AT_ONCE`` rows; those of a larger frame stay in
+files and are joined on the engine (``near/at_scale.py``), with the same result.
 
 Elsewhere: exact copies (``exact``).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from curate.artifact import fitter
 from curate.columns import ADDRESS, INT32, INT64, TEXT, UINT64
-from curate.hashing import halves, keyed
-from curate.keeper import keepers, policy_reads
+from curate.near.at_scale import near_clusters
 from curate.near.candidates import band_records, meet
 from curate.near.clusters import components, weakest_links
 from curate.near.curve import collision, collision_table, half_point, quoted_point
 from curate.near.index import Index, Opened, Seen, ask, build, entries, open_index, seen_columns, seen_reads
+from curate.near.keeping import answers, as_it_is, as_rows, keep, keeper_reads, large_ones, largest_of, told
 from curate.near.settings import MinHash, Signature
 from curate.near.signing import band_keys, minima_of
 from curate.near.verification import itinerary, pack, verify
-from curate.stage import Grain, Rows, stage
+from curate.stage import Grain, Rows, ToParts, stage
 
 __all__ = [
     "Index",
@@ -63,8 +62,7 @@ __all__ = [
 ]
 
 
-SHOWN_CLUSTERS = 5  # in the report
-SHOWN_ROWS = 4  # of each
+AT_ONCE = 2 * 10**7  # rows of a frame whose pairs are gathered; those of more stay in files
 
 
 @stage(reads={"text": TEXT}, writes={"minhash": pa.list_(UINT64), "shingles": INT32}, grain=Grain.EACH, version="1")
@@ -102,11 +100,7 @@ def near_pairs(rows: Rows, config: MinHash) -> tuple[pa.Table, dict[str, int]]:
 
 
 def _near_duplicates_reads(config: MinHash) -> Mapping[str, pa.DataType]:
-    return {"id": TEXT, "text": TEXT, "minhash": pa.list_(UINT64), "shingles": INT32, **_keeper_reads(config)}
-
-
-def _keeper_reads(config: MinHash) -> dict[str, pa.DataType]:
-    return policy_reads(config.keep_by, keep_whole=config.keep_whole, keep_where=config.keep_where)
+    return {"id": TEXT, "text": TEXT, "minhash": pa.list_(UINT64), "shingles": INT32, **keeper_reads(config)}
 
 
 @stage(
@@ -117,7 +111,7 @@ def _keeper_reads(config: MinHash) -> dict[str, pa.DataType]:
     each=signatures,
     version="2",
 )
-def near_duplicates(rows: Rows, config: MinHash) -> pa.Table:
+def near_duplicates(rows: Rows, config: MinHash) -> pa.Table | ToParts:
     """Which row each row is a near copy of, and its cluster.
 
     ``near_copy_of`` is the address of the row that is kept, null for that row itself. ``near_cluster`` names the
@@ -127,112 +121,54 @@ def near_duplicates(rows: Rows, config: MinHash) -> pa.Table:
     The report counts candidate pairs (distinct), pairs verified, pairs that buckets over the cap left out (summed over
     bands: a pair may be left out in one and compared in another), components and clusters, and shows the largest
     clusters: their size, the similarity that the weakest pair of the strongest chains has, and a few ids.
-
-    Raises:
-        RunError: more than ``LIMIT`` rows have a candidate partner.
     """
+    if rows.count > AT_ONCE:
+        return _at_scale(rows, config)
     pairs, numbers = near_pairs(rows, config)
     members, at_a, at_b, root = components(pairs["a"].to_numpy(), pairs["b"].to_numpy())
+    answer = rows.exchange(
+        as_rows,
+        keep,
+        reads=tuple(keeper_reads(config)),
+        by="near_cluster",
+        label="kept",
+        given=config,
+        alongside=pa.table({ADDRESS: members, "near_cluster": members[root]}),
+    )
+    largest = largest_of(answer)
+    wanted = np.searchsorted(members, largest["cluster"].unique().to_numpy())
+    links = weakest_links(at_a, at_b, pairs["jaccard"].to_numpy(), root, wanted) if config.verify else None
     sizes = np.bincount(root)
     numbers |= {
         "clusters": int((sizes > 0).sum()),
         "clustered_rows": len(members),
         "largest_cluster": int(sizes.max(initial=0)),
     }
-    clusters = pa.table({ADDRESS: members, "near_cluster": members[root]})
-    answer = rows.exchange(
-        _emit,
-        _keep,
-        reads=tuple(_keeper_reads(config)),
+    rows.report({**numbers, **told(rows, largest, links)})
+    return answers(answer, config)
+
+
+def _at_scale(rows: Rows, config: MinHash) -> ToParts:
+    """The same, with everything left in files (``near/at_scale.py``)."""
+    found = near_clusters(rows, config)
+    kept = rows.exchange_in_files(
+        as_rows,
+        keep,
+        reads=tuple(keeper_reads(config)),
         by="near_cluster",
-        label="clusters",
+        label="kept",
         given=config,
-        alongside=clusters,
+        alongside=found.clusters,
+        count=("head",),
     )
-    largest = _largest(answer)
-    wanted = np.searchsorted(members, largest["cluster"].unique().to_numpy())
-    links = (
-        weakest_links(at_a, at_b, pairs["jaccard"].to_numpy(), root, wanted) if config.verify else [None] * len(wanted)
-    )
-    rows.report({**numbers, **_told(rows, largest, links)})
-    return answer.select([ADDRESS, "near_copy_of", "near_cluster", "near_cluster_size"])
-
-
-def _emit(docs: pa.Table, config: MinHash) -> pa.Table:
-    return docs
-
-
-def _keep(records: pa.Table, config: MinHash) -> pa.Table:
-    address, cluster = records[ADDRESS].to_numpy(), records["near_cluster"].to_numpy()
-    kept, size = keepers(
-        records,
-        cluster,
-        config.keep_by,
-        label=config.label,
-        seed=config.seed,
-        keep_whole=config.keep_whole,
-        keep_where=config.keep_where,
-    )
-    keys = halves(records["key"])
-    chance = keyed(keys, label=config.label, seed=config.seed)
-    is_kept = kept == np.arange(len(kept))
-    order = np.lexsort((address, keys[:, 1], keys[:, 0], chance, ~is_kept, cluster))
-    new = np.diff(cluster[order].astype(np.int64), prepend=-1) != 0
-    first = np.maximum.accumulate(np.where(new, np.arange(len(order)), 0))
-    place = np.empty(len(order), np.int64)
-    place[order] = np.arange(len(order)) - first
-    mark = np.empty(len(order), np.uint64)
-    mark[order] = chance[order][first]
-    return pa.table(
-        {
-            ADDRESS: address,
-            "near_copy_of": pa.array(address[kept], UINT64, mask=is_kept),
-            "near_cluster": cluster,
-            "near_cluster_size": pa.array(size, INT64),
-            "place": place,  # in its cluster, what is kept first
-            "mark": mark,  # of the cluster, by chance
-        }
-    )
-
-
-# ---- the largest clusters, for the report -------------------------------------------------------------------------
-
-
-def _largest(answer: pa.Table) -> pa.Table:
-    """Some rows of the largest clusters, cluster by cluster: what is kept first, and a few others."""
-    few = answer.filter(pc.less(answer["place"], SHOWN_ROWS))
-    heads = few.filter(pc.equal(few["place"], 0))
-    order = np.lexsort((heads["mark"].to_numpy(), -heads["near_cluster_size"].to_numpy()))[:SHOWN_CLUSTERS]
-    rank = pc.index_in(few["near_cluster"], value_set=heads["near_cluster"].combine_chunks().take(pa.array(order)))
-    few = few.append_column("rank", rank).filter(rank.is_valid())
-    few = few.sort_by([("rank", "ascending"), ("place", "ascending")])
-    return pa.table({
-        ADDRESS: few[ADDRESS],
-        "cluster": few["near_cluster"],
-        "size": few["near_cluster_size"],
-        "rank": few["rank"].cast(INT64),
-    })  # fmt: skip
-
-
-def _told(rows: Rows, largest: pa.Table, links: Sequence[float | None]) -> dict[str, str]:
-    """The largest clusters in words."""
-    named = rows.exchange(
-        _emit, _as_it_is, reads=("id",), by=ADDRESS, label="largest", alongside=largest.select([ADDRESS])
-    )
-    ids = dict(zip(named[ADDRESS].to_pylist(), named["id"].to_pylist(), strict=True))
-    told: dict[str, str] = {}
-    for rank, link in enumerate(links):
-        mine = largest.filter(pc.equal(largest["rank"], rank))
-        kept, *others = [repr(ids[a]) for a in mine[ADDRESS].to_pylist()]
-        size = mine["size"][0].as_py()
-        weakest = f", every row joined by pairs of {link:.3f} or more" if link is not None else ""
-        more = ", …" if size > len(mine) else ""
-        told[f"cluster {rank + 1}"] = f"{size:,} rows{weakest}; {kept} stays; {', '.join(others)}{more}"
-    return told
-
-
-def _as_it_is(records: pa.Table, given: None) -> pa.Table:
-    return records
+    largest = largest_of(rows.exchange(large_ones, as_it_is, by="near_cluster", label="large clusters", of=kept))
+    numbers = found.numbers | {
+        "clusters": kept.sums.get("head", 0),
+        "clustered_rows": kept.rows,
+        "largest_cluster": int(largest["size"].to_numpy().max(initial=0)),
+    }
+    rows.report({**numbers, **told(rows, largest, None)})
+    return rows.exchange_to_parts(answers, as_it_is, by=ADDRESS, label="answers", of=kept)
 
 
 # ---- copies of what an earlier run had ----------------------------------------------------------------------------

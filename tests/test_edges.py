@@ -152,3 +152,19 @@ def test_the_funnel_counts_tokens_whatever_ran_before(tmp_path):
     carry_out(tmp_path, counted(known=False))
     steps = {s["label"]: s for s in carry_out(tmp_path, counted(known=True)).manifest["steps"]}
     assert steps["keep (few)"]["in"]["tokens"] == steps["keep (few)"]["in"]["text_bytes"] > 0
+
+
+def test_near_copies_at_scale_are_those_of_one_process(tmp_path, monkeypatch):
+    files = {name: tuple(f"{name} {'the cat sat on the mat ' * (2 + i % 3)} {i}" for i in range(7)) for name in "abc"}
+    near = minhash.MinHash(bands=30, rows=1, ngram=2, threshold=0.5)
+
+    def made():
+        docs = read(Lists(files)).then(minhash.near_duplicates, near)
+        docs = docs.keep(pl.col("near_copy_of").is_null(), because="near_duplicate")
+        return plan(write({"m": docs.select(select.uniform(label="r"), rows=99)}, columns=["near_cluster_size"]))
+
+    one = carry_out(tmp_path / "one", made())
+    monkeypatch.setattr(minhash, "AT_ONCE", 0)
+    all_ = carry_out(tmp_path / "all", made())
+    assert one.manifest["mixes"]["m"]["values"] == all_.manifest["mixes"]["m"]["values"]
+    assert 0 < one.manifest["mixes"]["m"]["rows"] < 21

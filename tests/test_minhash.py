@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from curate import minhash
 from curate.columns import INT64, KEY, TEXT, UINT64
 from curate.errors import RunError, UnknownSetting
 from curate.minhash import (
@@ -21,11 +22,11 @@ from curate.minhash import (
     near_pairs,
     signatures,
 )
-from curate.near import candidates, verification
+from curate.near import at_scale, candidates, verification
 from curate.near import clusters as near_clusters
 from curate.near.clusters import components
 from curate.near.signing import sets_of
-from curate.testing import MemoryRows, run_rounds
+from curate.testing import MemoryResults, MemoryRows, run_rounds
 
 law = settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])  # compiles
 
@@ -381,6 +382,50 @@ def test_a_chain_is_one_cluster_though_its_ends_share_nothing():
     assert report["clusters"] == 1
     assert report["largest_cluster"] == 20
     assert sum(v is None for v in copy_of.values()) == 1
+
+
+@law
+@given(st.lists(documents(), min_size=1, max_size=12), st.integers(1, 60), st.integers(1, 3), st.booleans())
+def test_at_scale_the_result_is_the_same(texts, block, cap, verify):
+    """With everything left in files, in large components and small ones; what is not told is left out."""
+    config = MinHash(bands=20, rows=2, ngram=2, threshold=0.5, bucket_cap=cap, neighbours=1, verify=verify)
+    table = docs(texts, config)
+    parts = [table.slice(0, 4), table.slice(4)]
+    copy_of, whole, report = clusters(parts, config)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(minhash, "AT_ONCE", -1)
+        patch.setattr(verification, "BLOCK", block)
+        got = clusters(parts, config)
+    assert got[:2] == (copy_of, whole)
+    for name in ("candidate_pairs", "buckets_over_cap", "pairs_not_compared", "clusters", "clustered_rows",
+                 "largest_cluster", *(["verified_pairs", "candidate_rows"] if verify else [])):  # fmt: skip
+        assert got[2][name] == report[name]
+    for name in (n for n in report if n.startswith("cluster ")):
+        assert got[2][name].split("; ")[1:] == report[name].split("; ")[1:]
+
+
+@law
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=40))
+def test_stars_against_repeated_merging(edges):
+    pairs = pa.table({c: pa.array([e[k] for e in edges], UINT64) for k, c in enumerate("ab")})
+    found = at_scale.components(MemoryRows([]), MemoryResults(pairs), "test").table
+    nodes = sorted({str(n) for e in edges if e[0] != e[1] for n in e})
+    groups = connected(nodes, {frozenset(map(str, e)) for e in edges if e[0] != e[1]})
+    got = dict(zip(found["address"].to_pylist(), found["component"].to_pylist(), strict=True))
+    assert sorted(got) == sorted(map(int, nodes))
+    assert all(got[int(n)] == min(map(int, group)) for group in groups for n in group)
+
+
+def test_a_long_chain_takes_few_rounds():
+    """1,000 rows in a line, in no order: with labels handed on one step a round it would be hundreds of rounds."""
+    order = np.random.default_rng(0).permutation(1000).astype(np.uint64)
+    rows = MemoryRows([])
+    labels = []
+    exchange = rows.exchange_in_files
+    rows.exchange_in_files = lambda *a, **k: labels.append(k["label"]) or exchange(*a, **k)
+    found = at_scale.components(rows, MemoryResults(pa.table({"a": order[1:], "b": order[:-1]})), "test").table
+    assert set(found["component"].to_pylist()) == {0}
+    assert len(labels) < 2 * 15
 
 
 def test_the_report_shows_the_largest_clusters():
