@@ -16,7 +16,9 @@ import zstandard
 
 from curate.reading.rows import Broken
 
-BLOCK = 1 << 18                             # bytes read from the file at a time
+BLOCK = 1 << 20                             # bytes read from the file at a time
+GZIP_BLOCK = 1 << 14                        # compressed bytes at a time: zlib copies what it does not use
+AT_ONCE = 1 << 16                           # bytes given at a time, at least, where the member has them
 ZSTD_BLOCK = 1 << 9                         # compressed bytes at a time: 512 bytes of zeros become 16 MB
 GZIP, ZSTD = b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd"
 DICTIONARY = 0x184D2A5D
@@ -36,7 +38,7 @@ class Members:
 
     def __init__(self, handle: IO[bytes], begins: bytes, ending: str = "") -> None:
         self._handle, self._begins = handle, begins
-        self._held, self.offset, self.start = b"", 0, 0
+        self._held, self._at, self.offset, self.start = b"", 0, 0, 0
         self._opener: Any = None
         self._dictionary: zstandard.ZstdCompressionDict | None = None
         self._ended = False
@@ -71,17 +73,18 @@ class Members:
         return True
 
     def read(self, most: int) -> bytes:
-        """Some bytes of the member, about ``most`` (of Zstandard up to 16 MB more); none at its end.
+        """Some bytes of the member, at most ``most`` or AT_ONCE (Zstandard: up to 16 MB more); none at its end.
 
         Raises:
             Broken: they cannot be decompressed, or the file ends here.
         """
+        most = max(most, AT_ONCE)
         while not self._ended:
             if self.kind == "plain":
                 found = self._take(min(most, BLOCK))
                 self._ended = not found
                 return found
-            given = self._take(BLOCK if self.kind == "gzip" else ZSTD_BLOCK)
+            given = self._take(GZIP_BLOCK if self.kind == "gzip" else ZSTD_BLOCK)
             try:
                 if self.kind == "gzip":
                     found = self._opener.decompress(given, most)
@@ -107,11 +110,11 @@ class Members:
         magic = GZIP if self.kind == "gzip" else ZSTD
         self._go(offset + 1)
         while self._peek(len(magic)):
-            at = self._held.find(magic)
+            at = self._held.find(magic, self._at)
             if at < 0:
-                self._take(max(1, len(self._held) - len(magic) + 1))
+                self._take(max(1, len(self._held) - self._at - len(magic) + 1))
                 continue
-            self._take(at)
+            self._take(at - self._at)
             here = self.offset
             try:
                 found = self._try()
@@ -127,24 +130,26 @@ class Members:
         return self.read(1 << 10).lstrip(b"\r\n").startswith(self._begins)
 
     def _peek(self, count: int) -> bytes:
-        while len(self._held) < count and (block := self._handle.read(BLOCK)):
-            self._held += block
-        return self._held[:count]
+        while len(self._held) - self._at < count and (block := self._handle.read(BLOCK)):
+            self._held, self._at = self._held[self._at :] + block, 0
+        return self._held[self._at : self._at + count]
 
     def _take(self, count: int) -> bytes:
-        if not self._held:
-            self._held = self._handle.read(BLOCK)
-        found, self._held = self._held[:count], self._held[count:]
+        if self._at == len(self._held):
+            self._held, self._at = self._handle.read(BLOCK), 0
+        found = self._held[self._at : self._at + count]
+        self._at += len(found)
         self.offset += len(found)
         return found
 
     def _give_back(self, rest: bytes) -> None:
-        self._held = rest + self._held
+        """The end of what was taken last."""
+        self._at -= len(rest)
         self.offset -= len(rest)
 
     def _go(self, offset: int) -> None:
         self._handle.seek(offset)
-        self._held, self.offset = b"", offset
+        self._held, self._at, self.offset = b"", 0, offset
 
     def _skippable(self, head: bytes) -> bool:
         return len(head) == 4 and struct.unpack("<I", head)[0] in SKIPPABLE
