@@ -32,6 +32,7 @@ from hypothesis import strategies as st
 import curate
 import scorers
 from curate import (
+    attributes,
     badwords,
     bloom,
     c4,
@@ -43,12 +44,15 @@ from curate import (
     lines,
     minhash,
     pages,
+    pii,
     quality,
     repair,
     select,
+    semantic,
     substring,
     tokens,
     urls,
+    wordlists,
 )
 from curate.artifact import Fitter, fitter
 from curate.bridges import datatrove
@@ -113,6 +117,10 @@ SETTINGS: dict[str, tuple[Any, ...]] = {
     ),
     "language.identify": (language.Language(), language.Language(characters=9, links=True, name="cld2")),
     "language.fasttext": (language.FastText(), language.FastText(characters=9, name="lid")),
+    "semantic.duplicates": (
+        semantic.Semantic(dimensions=3, clusters=1),
+        semantic.Semantic(dimensions=3, clusters=3, eps=0.2, keep="easy", against="kept", most=2),
+    ),
     "substring.anchors": (substring.Windows(), substring.Windows(min_bytes=6)),
     "substring.repeated": (
         substring.Substring(min_bytes=12, keep_by=("-text_bytes",)),
@@ -127,6 +135,9 @@ SETTINGS: dict[str, tuple[Any, ...]] = {
     "pages.extract": (pages.Extract(), pages.Extract(extractor="trafilatura", fast=True, page_bytes=200, depth=3)),
     "repair.text": (repair.Repair(), repair.Repair(unescape_html="always", normalization="NFKC")),
     "quality.measure": (quality.QualityMeasure(), quality.QualityMeasure(words="spacy")),
+    "attributes.date": (attributes.Dates(), attributes.Dates(urls=(), dates=("date",), earliest=1, name="said")),
+    "pii.mask": (pii.Mask(), pii.DATATROVE),
+    "wordlists.measure": (wordlists.WordLists(), wordlists.WordLists(languages=("de", "en"), by="lang")),
     "urls.measure": tuple(urls.Urls(like=like) for like in urls.WAYS),
     "select.take_top": (
         select.Top(label="a", score="score", keep=Direction.HIGH, amount=20),
@@ -220,6 +231,14 @@ def url_lists(config):
     return urls.open_lists(config, scratch() / "lists")
 
 
+def word_lists(config):
+    if not (scratch() / "words").exists():
+        (scratch() / "words").mkdir()
+        for name, words in (("en", "the cat\na\nrain\n"), ("de", "hund\nstraße\n"), ("zh", "看雨\n")):
+            (scratch() / "words" / name).write_text(words, encoding="utf-8")
+    return wordlists.open_lists(config, scratch() / "words")
+
+
 MODELS = {
     "bloom.seen": seen_before,
     "bloom.seen_lines": seen_before,
@@ -231,11 +250,14 @@ MODELS = {
     "contamination.overlap": overlap_index,
     "language.fasttext": tiny_lid,
     "urls.measure": url_lists,
+    "wordlists.measure": word_lists,
     "loss_ratio.color": two_models,
     "pages.extract": pages.open_sandbox,
     "repair.text": repair.open_fixer,
 }
-ELSEWHERE: dict[str, str] = {}
+ELSEWHERE: dict[str, str] = {
+    "embedding.embed": "test_embedding.py::test_neighbours_in_a_batch_change_little",
+}
 # Artifacts of a ``rounds`` stage, by parameter: a function of its settings gives their directories (see ``fitted``).
 ARTIFACTS: dict[str, Callable[[Any], dict[str, Path]]] = {}
 
@@ -314,6 +336,8 @@ BY_NAME = {
     "source": st.one_of(st.none(), st.sampled_from(["", "web", "books"])),
     "key": st.binary(min_size=16, max_size=16),
     "text_bytes": st.integers(0, 3000),
+    "lang": st.sampled_from([None, "", "en", "de", "fr"]),
+    "embedding": st.one_of(st.none(), st.lists(st.floats(width=32), min_size=3, max_size=3)),
     "repeated_lines": st.sampled_from([None, [], [0, 0]]),  # spans that fit any text
     "contaminated_found": st.sampled_from([None, '[["a","1"]]', '[["a","1"],["b","1"]]', '[["b","2"]]']),
 }
