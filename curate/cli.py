@@ -36,7 +36,7 @@ def run(
     cluster: Annotated[str | None, typer.Option(help="tcp://HOST:PORT, or a TOML file that names a class.")] = None,
     workers: Annotated[
         int | None,
-        typer.Option(help="Threads of the local engine (default: up to 4), processes of a local Dask cluster (a core)."),
+        typer.Option(help="Threads of the local engine (default: up to 4), or processes of a local Dask cluster."),
     ] = None,
     memory: Annotated[str, typer.Option(help="Memory limit of each of them, as in 1.5GiB.")] = "auto",
     sets: Sets = None,
