@@ -1,4 +1,4 @@
-"""Bloom filters (Bloom 1970): what was seen before, in about ten bits an item, for streams and for corpora long gone.
+"""Bloom filters (Bloom 1970): what was seen before, in 10 to 20 bits an item, for streams and for corpora long gone.
 
 1. ``build`` (a fitter over a whole frame, in partial results) hashes documents, URLs or lines to 64 bits and sets their
    bits. Setting bits has no order, so the filter does not depend on that of parts; ``base=`` adds to an earlier filter
@@ -6,8 +6,8 @@
 2. ``seen`` and ``seen_lines`` (EACH) look documents or lines up in a filter. An item that was put in is always found;
    one that was not is found with the false-positive rate.
 
-For n items and a rate p the filter has ``m = -n ln p / (ln 2)**2`` bits and ``k = m / n ln 2`` hashes (Broder and
-Mitzenmacher 2004, section 2). Bit i of an item is ``(a + i b) mod m`` with a and b made of its hash (Kirsch and
+For n items and a rate p the filter has ``m = -n ln p / (ln 2)**2`` bits and ``k = m / n ln 2 = -log2 p`` hashes (Broder
+and Mitzenmacher 2004, section 2). Bit i of an item is ``(a + i b) mod m`` with a and b made of its hash (Kirsch and
 Mitzenmacher 2006), by a true modulus: datatrove 0.10 masks with the number of bytes instead, which at 2**20 bytes
 leaves 2 of 8,388,608 positions in use, so that everything counts as seen (pipeline/dedup/bloom_filter.py, get_indexes).
 
@@ -43,6 +43,7 @@ from curate.xxh3 import hash128
 
 OF = ("document", "line")
 PROBES = 200_000  # items never put in, with which the rate is measured
+LEAST_BITS = 1 << 12  # in fewer bits, chance alone moves the rate to twice what was asked for
 FILTER, HEADER = "filter.bin", "filter.json"
 
 
@@ -94,9 +95,9 @@ class Bloom(Items):
 
 
 def size(items: int, rate: float) -> tuple[int, int]:
-    """Bits and hashes for so many items at a false-positive rate."""
-    bits = max(8, math.ceil(-max(items, 1) * math.log(rate) / math.log(2) ** 2))
-    return bits, max(1, round(bits / max(items, 1) * math.log(2)))
+    """Bits, at least LEAST_BITS, and hashes for so many items at a false-positive rate."""
+    bits = max(LEAST_BITS, math.ceil(-items * math.log(rate) / math.log(2) ** 2))
+    return bits, max(1, round(-math.log2(rate)))
 
 
 # ---- kernels --------------------------------------------------------------------------------------------------------
