@@ -1,283 +1,109 @@
-"""Text as buffers: the one place where a character, a word and a line are defined.
+"""Text as buffers: what a character, a line and a word are.
 
-Kernels never see a Python string. They walk the two buffers of an Arrow column (``string_buffers``), decode UTF-8 as
-they go (``next_character``) and look every code point up in one table of classes (``classes``). The table is filled by
-asking Python itself (``str.isspace``, ``str.isalpha``, ``str.splitlines``) about every code point there is, so a kernel
-and a slow reference in Python cannot disagree; it follows the Unicode version of the interpreter.
+Characters, their classes and hashes of spans come from characters.py and are found here too.
 
 A *line* ends where the caller says: at newlines, or at whatever ``str.splitlines`` cuts at (``LINE_END``).
 
-A *word* is one of two things:
+A *word* is one of these things:
 
 ``whitespace``   a run of characters that are not whitespace, as ``str.split`` gives them.
 ``spacy``        a token of spaCy's blank English pipeline, whitespace tokens left out, as datatrove gives them.
+``spacy:fr``     the same for another of spaCy's languages, if its tokenizer cuts at whitespace first.
 
 spaCy cuts a text at whitespace first and then each piece by rules that see that piece alone. So each distinct piece
-needs to be tokenised only once: a ``WordMemo`` keeps, for the hash of a piece, the words it falls into, and spaCy is
-called in bulk for the pieces of a table that it has not seen. Two exceptions. spaCy takes quadratic time for a long run
-of brackets or marks (256 s for 64,000 of them), so a piece of more than LONGEST_PIECE bytes is one word here. And its
-special cases (emoticons, abbreviations) are searched for over whitespace too, where a find changes nothing but can
-hide another that overlaps it: in 1 of 38,935 documents (benchmarks/agreement_datatrove.py) that moved one word.
+needs to be cut only once: a ``WordMemo`` keeps, for the hash of a piece, the words it falls into. Most pieces that it
+has not seen are cut by a kernel that knows spaCy's English rules (english.py); spaCy itself is called in bulk for the
+others. Two exceptions. spaCy takes quadratic time for a long run of brackets or marks (256 s for 64,000 of them), so a
+piece of more than LONGEST_PIECE bytes is one word here. And its special cases (emoticons, abbreviations) are searched
+for over whitespace too, where a find changes nothing but can hide another that overlaps it: in 1 of 38,935 documents
+(benchmarks/agreement_datatrove.py) that moved one word. In a language whose special cases hold spaces ("и др.") those
+are not applied.
 
-Hashes are polynomials over the bytes modulo 2**61 - 1 (Karp and Rabin 1987), because then the hash of two spans
-written one after the other follows from their two hashes. Two different spans of L bytes share a hash with a
-probability of at most L / 2**61: for a million pieces in the memo and a thousand million distinct ones looked up, of
-8 bytes, one may be mistaken for another with a probability of 0.3 %.
-
-Cost: about 3 ns a byte for decoding and hashing, 15 us for a piece that spaCy has not seen. Elsewhere: what is
-measured on words and lines (quality.py), normalised words and shingles (minhash.py).
+Cost: about 3 ns a byte for decoding and hashing; for a piece not seen before 1 us, 15 us if spaCy has to be asked.
+Elsewhere: what is measured on words and lines (quality.py), normalised words and shingles (minhash.py).
 """
 
 import difflib
 import threading
 from functools import lru_cache
 from importlib.util import find_spec
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-from llvmlite import ir
-from numba import njit, types
-from numba.extending import intrinsic
+from numba import njit
 
+from curate.characters import (
+    BASE,
+    INK,
+    LETTER,
+    LINE_END,
+    PLAIN,
+    PRIME,
+    PUNCTUATION,
+    SPACE,
+    SPREAD,
+    TERMINAL,
+    TERMINAL_MARKS,
+    Bytes,
+    Hashes,
+    Int,
+    Offsets,
+    classes,
+    code_points,
+    first_equal,
+    hash_bytes,
+    next_character,
+    plus,
+    power,
+    read_span,
+    string_buffers,
+    times,
+)
+from curate.english import ASK_SPACY, LONGEST, Rules, cut
+from curate.english import rules as english_rules
 from curate.errors import MissingExtra, UnknownSetting
 
-Offsets: TypeAlias = npt.NDArray[np.int64]
-Bytes: TypeAlias = npt.NDArray[np.uint8]
-Hashes: TypeAlias = npt.NDArray[np.uint64]
-Int: TypeAlias = int | np.int64
+__all__ = [
+    "BASE",
+    "INK",
+    "LETTER",
+    "LINE_END",
+    "LONGEST_PIECE",
+    "NO_ROOM",
+    "PLAIN",
+    "PRIME",
+    "PUNCTUATION",
+    "SPACE",
+    "TERMINAL",
+    "TERMINAL_MARKS",
+    "TOO_SMALL",
+    "UNSEEN",
+    "WORDS",
+    "Bytes",
+    "Hashes",
+    "Int",
+    "Memo",
+    "Offsets",
+    "WordMemo",
+    "Words",
+    "classes",
+    "code_points",
+    "first_equal",
+    "hash_bytes",
+    "new_words",
+    "next_character",
+    "plus",
+    "power",
+    "read_span",
+    "require_words",
+    "split_words",
+    "string_buffers",
+    "times",
+    "word_memo",
+]
 
 WORDS = ("whitespace", "spacy")
-
-# Classes of a code point, bits of the table's entries.
-SPACE = 1                # str.isspace: what str.split, str.strip and spaCy cut at
-INK = 2                  # not SPACE
-LINE_END = 4             # what str.splitlines cuts at
-LETTER = 8               # str.isalpha
-PLAIN = 16               # in neither PUNCTUATION nor TERMINAL_MARKS: a word without one is a symbol
-TERMINAL = 32            # in TERMINAL_MARKS
-
-# Code points, in hexadecimal, that end a sentence in any script: Unicode's property Sentence_Terminal (version 15) and
-# three Khmer signs. Quotes and brackets are not among them. FineWeb (Penedo et al. 2024) counts lines that end in one.
-TERMINAL_MARKS = """
-    21 2E 3F 589 61D-61F 6D4 700-702 7F9 837 839 83D-83E 964-965 104A-104B 1362 1367-1368 166E 1735-1736 17D4-17D6
-    17D9-17DA 1803 1809 1944-1945 1AA8-1AAB 1B5A-1B5B 1B5E-1B5F 1B7D-1B7E 1C3B-1C3C 1C7E-1C7F 203C-203D 2047-2049 2E2E
-    2E3C 2E53-2E54 3002 A4FF A60E-A60F A6F3 A6F7 A876-A877 A8CE-A8CF A92F A9C8-A9C9 AA5D-AA5F AAF0-AAF1 ABEB FE52
-    FE56-FE57 FF01 FF0E FF1F FF61 10A56-10A57 10F55-10F59 10F86-10F89 11047-11048 110BE-110C1 11141-11143 111C5-111C6
-    111CD 111DE-111DF 11238-11239 1123B-1123C 112A9 1144B-1144C 115C2-115C3 115C9-115D7 11641-11642 1173C-1173E 11944
-    11946 11A42-11A43 11A9B-11A9C 11C41-11C42 11EF7-11EF8 11F43-11F44 16A6E-16A6F 16AF5 16B37-16B38 16B44 16E98 1BC9F
-    1DA88
-"""
-# Marks that datatrove takes for punctuation: ASCII's, control characters, Latin and East Asian marks.
-PUNCTUATION = """
-    0-8 B-1F 21-2F 3A-40 5B-60 7B-9F AB B4 BB 2013-2014 2019 201C-201E 2026 2236 2501 25BA 3001-3002 3008-300D 3010-3011
-    FF01 FF05 FF08-FF09 FF0C FF0E FF11 FF1A-FF1B FF1F FF5E
-"""
-_CODE_POINTS = 0x110000
-_UNREADABLE = 0xFFFD     # stands for bytes that are not UTF-8
-
-
-def string_buffers(strings: pa.Array | pa.ChunkedArray) -> tuple[Offsets, Bytes]:
-    """An Arrow string or binary column as flat arrays that a kernel can walk; a null is an empty string.
-
-    Returns:
-        ``offsets``, int64 (n + 1,), and ``data``, uint8: string ``i`` is ``data[offsets[i]:offsets[i + 1]]``. Offsets
-        of a sliced array do not start at 0. Both are read-only, and views that keep the column's memory alive where
-        it is one ``large_string`` chunk without nulls.
-    """
-    if isinstance(strings, pa.ChunkedArray):
-        strings = strings.combine_chunks()
-        if isinstance(strings, pa.ChunkedArray):  # several chunks that one array could not hold, or none
-            strings = strings.cast(pa.large_string()).combine_chunks()
-    kind = strings.type
-    if not (pa.types.is_large_string(kind) or pa.types.is_large_binary(kind)):
-        binary = pa.types.is_binary(kind) or pa.types.is_fixed_size_binary(kind) or pa.types.is_binary_view(kind)
-        strings = strings.cast(pa.large_binary() if binary else pa.large_string())
-    if strings.null_count:
-        strings = strings.fill_null(b"" if pa.types.is_large_binary(strings.type) else "")
-    if len(strings) == 0:
-        return np.frombuffer(bytes(8), dtype=np.int64), np.frombuffer(b"", dtype=np.uint8)
-    _, offsets, data = strings.buffers()
-    at = np.frombuffer(offsets, dtype=np.int64, count=len(strings) + 1, offset=8 * strings.offset)
-    return at, np.frombuffer(data if data is not None else b"", dtype=np.uint8)
-
-
-def code_points(ranges: str) -> list[int]:
-    """The code points of ranges written like ``"21 2E 1735-1736"``, in hexadecimal."""
-    ends = [[int(end, 16) for end in part.split("-")] for part in ranges.split()]
-    return [point for part in ends for point in range(part[0], part[-1] + 1)]
-
-
-@lru_cache(maxsize=1)
-def classes() -> Bytes:
-    """The classes of every code point, uint8 (0x110000,): one bit a class."""
-    characters = [chr(point) for point in range(_CODE_POINTS)]
-    table = np.full(_CODE_POINTS, INK | PLAIN, dtype=np.uint8)
-    table[np.fromiter(map(str.isalpha, characters), dtype=bool, count=_CODE_POINTS)] |= LETTER
-    spaces = [point for point, character in enumerate(characters) if character.isspace()]
-    table[spaces] = SPACE | PLAIN
-    table[[point for point in spaces if len(f"a{chr(point)}b".splitlines()) == 2]] |= LINE_END
-    table[code_points(PUNCTUATION) + code_points(TERMINAL_MARKS)] &= np.uint8(0xFF ^ PLAIN)
-    table[code_points(TERMINAL_MARKS)] |= TERMINAL
-    table.flags.writeable = False
-    return table
-
-
-# --- Hashes ---------------------------------------------------------------------------------------------------------
-
-PRIME = np.uint64((1 << 61) - 1)
-BASE = np.uint64(0x1D3C5A7F19E4B2C7)        # any number below PRIME does
-_SPREAD = np.uint64(0x9E3779B97F4A7C15)     # 2**64 / golden ratio (Knuth, volume 3, section 6.4)
-_LOW_BITS = np.uint64(61)
-_HIGH_BITS = np.uint64(3)
-_ONE = np.uint64(1)
-
-
-@intrinsic
-def _high_half(context: Any, a: Any, b: Any) -> Any:
-    """The upper 64 bits of the 128-bit product of two uint64."""
-
-    def build(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        wide = ir.IntType(128)
-        product = builder.mul(builder.zext(arguments[0], wide), builder.zext(arguments[1], wide))
-        return builder.trunc(builder.lshr(product, ir.Constant(wide, 64)), ir.IntType(64))
-
-    return types.uint64(types.uint64, types.uint64), build
-
-
-@njit(cache=True, nogil=True)
-def times(a: np.uint64, b: np.uint64) -> np.uint64:
-    """``a * b`` modulo 2**61 - 1, for factors below it."""
-    low = a * b
-    high: np.uint64 = _high_half(a, b)
-    total = (low & PRIME) + ((low >> _LOW_BITS) | (high << _HIGH_BITS))
-    return total - PRIME if total >= PRIME else total
-
-
-@njit(cache=True, nogil=True)
-def plus(a: np.uint64, b: np.uint64) -> np.uint64:
-    """``a + b`` modulo 2**61 - 1, for terms below it."""
-    total = a + b
-    return total - PRIME if total >= PRIME else total
-
-
-def _powers(most: int) -> Hashes:
-    values = [1]
-    for _ in range(most - 1):
-        values.append(values[-1] * int(BASE) % int(PRIME))
-    return np.array(values, dtype=np.uint64)
-
-
-_POWERS = _powers(1 << 9)
-
-
-@njit(cache=True, nogil=True)
-def power(exponent: int) -> np.uint64:
-    """``BASE ** exponent`` modulo 2**61 - 1: what moves a hash over that many bytes."""
-    if exponent < _POWERS.size:
-        return _POWERS[exponent]
-    value = _ONE
-    square = _POWERS[-1]
-    rest = exponent // (_POWERS.size - 1)
-    while rest > 0:
-        if rest & 1:
-            value = times(value, square)
-        square = times(square, square)
-        rest >>= 1
-    return times(value, _POWERS[exponent % (_POWERS.size - 1)])
-
-
-# By byte: its term in a block of four, before the last byte (whose term is the byte plus one).
-_TERMS = np.array([[(b + 1) * int(_POWERS[k]) % int(PRIME) for b in range(256)] for k in (3, 2, 1)], dtype=np.uint64)
-_BLOCK = _POWERS[4]
-
-
-@njit(cache=True, nogil=True)
-def hash_bytes(data: Bytes, start: Int, end: Int) -> np.uint64:
-    """The hash of ``data[start:end]``: sum of (byte + 1) * BASE**(bytes after it), modulo 2**61 - 1.
-
-    So hash(xy) = hash(x) * power(len(y)) + hash(y).
-    """
-    value = np.uint64(0)
-    i = start
-    while i + 4 <= end:  # four bytes a multiplication: the multiplications wait for each other
-        value = times(value, _BLOCK) + (_TERMS[0, data[i]] + _TERMS[1, data[i + 1]] + _TERMS[2, data[i + 2]])
-        value += np.uint64(data[i + 3]) + _ONE
-        value = (value & PRIME) + (value >> _LOW_BITS)
-        if value >= PRIME:
-            value -= PRIME
-        i += 4
-    while i < end:
-        value = plus(times(value, BASE), np.uint64(data[i]) + _ONE)
-        i += 1
-    return value
-
-
-@njit(cache=True, nogil=True)
-def first_equal(keys: Hashes, first: npt.NDArray[np.int32]) -> None:
-    """Write to ``first[i]`` the smallest ``j`` with ``keys[j] == keys[i]``: who repeats whom."""
-    bits = 2
-    while (1 << bits) < 2 * keys.size:
-        bits += 1
-    table = np.full(1 << bits, -1, dtype=np.int32)
-    shift = np.uint64(64 - bits)
-    for i in range(keys.size):
-        at = np.int64((keys[i] * _SPREAD) >> shift)
-        while True:
-            j = table[at]
-            if j < 0:
-                table[at] = i
-                first[i] = i
-                break
-            if keys[j] == keys[i]:
-                first[i] = j
-                break
-            at = (at + 1) & (table.size - 1)
-
-
-# --- Characters and spans -------------------------------------------------------------------------------------------
-
-
-@njit(cache=True, nogil=True)
-def next_character(data: Bytes, i: Int, end: Int) -> tuple[Int, Int]:
-    """The code point that starts at byte ``i < end`` and the byte after it; never looks at or past ``end``."""
-    lead = np.int64(data[i])
-    if lead < 0x80:
-        return lead, i + 1
-    if lead < 0xE0:
-        size = 2
-        point = lead & 0x1F
-    elif lead < 0xF0:
-        size = 3
-        point = lead & 0x0F
-    else:
-        size = 4
-        point = lead & 0x07
-    if i + size > end:
-        return _UNREADABLE, end
-    for j in range(i + 1, i + size):
-        point = (point << 6) | (np.int64(data[j]) & 0x3F)
-    return (point if point < _CODE_POINTS else _UNREADABLE), i + size
-
-
-@njit(cache=True, nogil=True)
-def read_span(data: Bytes, start: Int, end: Int, table: Bytes) -> tuple[np.uint64, int, Int, Int]:
-    """Of ``data[start:end]``: the hash, the code points, all classes that occur, those of the last character."""
-    length = 0
-    seen: Int = 0
-    last: Int = 0
-    i = start
-    while i < end:
-        point, i = next_character(data, i, end)
-        last = np.int64(table[point])
-        seen |= last
-        length += 1
-    return hash_bytes(data, start, end), length, seen, last
-
-
-# --- Words ----------------------------------------------------------------------------------------------------------
-
 
 class Words(NamedTuple):
     """Words in order, one row of each array a word."""
@@ -328,7 +154,7 @@ def new_words(room: int) -> Words:
 def _slot(slots: Hashes, key: np.uint64) -> Int:
     """Where ``key`` is, or the free slot where it belongs."""
     mask = len(slots) - 1
-    at = np.int64((key * _SPREAD) >> np.uint64(32)) & mask
+    at = np.int64((key * SPREAD) >> np.uint64(32)) & mask
     while slots[at, 0] != key and slots[at, 0] != 0:
         at = (at + 1) & mask
     return at
@@ -469,6 +295,55 @@ def _rehash(old: Hashes, new: Hashes) -> None:
             new[at, 1] = old[i, 1]
 
 
+@njit(cache=True, nogil=True)
+def _cut_english(
+    data: Bytes, pieces: Offsets, rules: Rules, table: Bytes, memo: Memo, used: int
+) -> tuple[int, int]:
+    """Store the words of pieces that need no spaCy; move the others to the front of ``pieces``.
+
+    Returns:
+        words stored, and how many pieces are left.
+    """
+    kinds, specials, wholes, units, longest = rules
+    slots, known = memo
+    points = np.empty(LONGEST + 1, dtype=np.int64)
+    at = np.empty(LONGEST + 1, dtype=np.int64)
+    hashed = np.empty(LONGEST + 1, dtype=np.uint64)
+    bounds = np.empty(LONGEST + 1, dtype=np.int64)
+    left = 0
+    for k in range(len(pieces)):
+        start = pieces[k, 0]
+        end = pieces[k, 1]
+        n = cut(data, start, end, kinds, specials, wholes, units, longest, points, at, hashed, bounds)
+        if n == ASK_SPACY:
+            pieces[left, 0] = start
+            pieces[left, 1] = end
+            left += 1
+            continue
+        slot = _slot(slots, hashed[bounds[n]] | _TAKEN)
+        if n == 1:
+            slots[slot, 1] = _IS_A_WORD
+            continue
+        slots[slot, 1] = (np.uint64(used) << _COUNT_BITS) | np.uint64(n)
+        for j in range(n):
+            first = at[bounds[j]]
+            after = at[bounds[j + 1]]
+            value, length, seen, _ = read_span(data, first, after, table)
+            known[used, 0] = value
+            size = np.uint64(after - first)
+            known[used, 1] = (size << _SIZE_BITS) | (np.uint64(length) << _LENGTH_BITS) | np.uint64(seen)
+            used += 1
+    return used, left
+
+
+def _with_room(words: Hashes, used: int, room: int) -> Hashes:
+    """The array, or a larger one that begins with it, with room for so many more than are used."""
+    lacking = used + room - len(words)
+    if lacking <= 0:
+        return words
+    return np.concatenate([words, np.empty((max(lacking, len(words)), 2), dtype=np.uint64)])
+
+
 class WordMemo:
     """What a thread knows about words. Results never depend on what it has seen before.
 
@@ -524,16 +399,21 @@ class WordMemo:
     def learn(self, data: Bytes, waiting: Offsets) -> None:
         """Ask spaCy for the pieces that a kernel did not find."""
         pieces = waiting[1 : waiting[0, 0]]
+        self._pieces += len(pieces)
+        rules = _english_rules() if self._language == "en" and len(pieces) else None
+        if rules is not None:
+            slots, words = self._memo
+            room = np.minimum(pieces[:, 1] - pieces[:, 0], LONGEST).sum()
+            words = _with_room(words, self._used, int(room))
+            self._memo = Memo(slots, words)
+            self._used, left = _cut_english(data, pieces, rules, classes(), self._memo, self._used)
+            pieces = pieces[:left]
         if len(pieces):
             lines = _join(data, pieces)
             lengths = _spacy_lengths(lines.tobytes().decode(), self._language)
             slots, words = self._memo
-            lacking = self._used + len(lengths) - len(words)
-            if lacking > 0:
-                words = np.concatenate([words, np.empty((max(lacking, len(words)), 2), dtype=np.uint64)])
-            self._memo = Memo(slots, words)
+            self._memo = Memo(slots, _with_room(words, self._used, len(lengths)))
             self._used = _learn(lines, lengths, classes(), self._memo, self._used)
-            self._pieces += len(pieces)
         self._waits = False
 
 
@@ -587,6 +467,12 @@ def _cuts_at_whitespace(language: str) -> bool:
     except ImportError:  # spaCy has no such language
         return False
     return "tokenizer" not in settings.get("nlp", {})
+
+
+@lru_cache(maxsize=1)
+def _english_rules() -> Rules | None:
+    with _SPACY:
+        return english_rules(_spacy_tokenizer("en"))
 
 
 @lru_cache(maxsize=64)
