@@ -21,6 +21,7 @@ from curate.hashing import digest
 from curate.store import Store
 from curate.telling import charts, lookup
 from curate.telling.exhibits import copies_section, dropped_section, scores_section, sources_section
+from curate.telling.leaks import contamination_section
 from curate.telling.lookup import Finished
 from curate.telling.markup import Child, Html, details, h, join, note, raw, table
 from curate.telling.present import (
@@ -59,6 +60,7 @@ def page(store: Store, folder: str, manifest: Mapping[str, Any]) -> str:
         ("Scores and the cut", scores_section(run)),
         ("What was dropped", dropped_section(run)),
         ("Copies", copies_section(run)),
+        ("Evaluation items", contamination_section(run)),
         ("Sources", sources_section(run)),
         ("Quarantine", quarantine_section(run)),
         ("Steps", steps_section(run)),

@@ -1,18 +1,21 @@
 """Overlap with evaluation items: by hand, against a reference in plain Python, and across scripts."""
 
 import gzip
+import json
 import sys
 import unicodedata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from curate import sources
 from curate.columns import INT32, INT64, TEXT
 from curate.contamination import (
     NGRAM13,
@@ -27,11 +30,17 @@ from curate.contamination import (
 from curate.contamination import (
     items as files_of_items,
 )
+from curate.engines.local import Local
 from curate.errors import BadData, BadInput, UnknownSetting
 from curate.hashing import files_hash
 from curate.matching.features import distinct
 from curate.matching.items import Unknown, texts_of
 from curate.matching.words import ALONE_BLOCKS, FOLD_SIZE, POINT, SILENT, folding, normalised
+from curate.plan import fit, plan, read, write
+from curate.report import page
+from curate.run import run
+from curate.select import uniform
+from curate.store import Store
 from curate.testing import run_rounds
 
 NO_SPACES = {c for a, b in (x.split("-") for x in ALONE_BLOCKS.split()) for c in range(int(a, 16), int(b, 16) + 1)}
@@ -431,3 +440,30 @@ def test_the_index_does_not_depend_on_how_rows_are_chunked(tmp_path):
     before = files_hash(tmp_path)
     index(pa.concat_tables([rows[:1], rows[1:]]), Contamination(), tmp_path)
     assert files_hash(tmp_path) == before
+
+
+def test_a_run_with_a_gate_reports_by_task(tmp_path):
+    """Read, index, search, gate and rule; the report's page tells what was found of each task."""
+    (tmp_path / "evals").mkdir()
+    quiz = [
+        {"id": "q1", "question": "Which river runs through the town of the seven old bridges?", "answer": "the Pregel"},
+        {"id": "q2", "question": "Who?", "answer": "I"},
+    ]
+    (tmp_path / "evals" / "quiz.jsonl").write_text("\n".join(map(json.dumps, quiz)))
+    texts = [f"number {i} of some documents with words that are in no quiz" for i in range(8)]
+    texts[3] = "Trivia: which river runs through the town of the seven old BRIDGES..."
+    rows = [{"id": str(i), "text": text} for i, text in enumerate(texts)]
+    (tmp_path / "docs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    found = fit(index, Contamination(), read(files_of_items(str(tmp_path / "evals" / "*.jsonl"))))
+    docs = read(sources.jsonl(str(tmp_path / "docs.jsonl"))).then(overlap, against=found).then(gate, index=found)
+    docs = docs.keep(~pl.col("contaminated"), because="contaminated")
+    made = plan(write({"all": docs.select(uniform(label="all"), rows=99)}))
+    store = Store(str(tmp_path / "store"))
+    outcome = run(made, name="gated", store=store, open_engine=Local)
+    [report] = [s["report"] for s in outcome.manifest["steps"] if "quiz: items" in s.get("report", {})]
+    wanted = {"items": 2, "items tested": 1, "items not testable": 1, "items found": 1, "documents": 1,
+              "share of documents": 1 / 8, "most often": "q1, in 1"}  # fmt: skip
+    assert {name: report[f"quiz: {name}"] for name in wanted} == wanted
+    assert [s["dropped"] for s in outcome.manifest["steps"] if s.get("dropped")] == [{"contaminated": 1}]
+    shown = page(store, outcome.folder, outcome.manifest)
+    assert "Evaluation items" in shown and "1 of 8 documents hold an item" in shown and "q1, in 1" in shown
