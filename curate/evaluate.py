@@ -20,11 +20,12 @@ from curate.errors import BadData, CurateError, GuardFailed, PartFailed, RowsLos
 from curate.exchange import Answer, Home, StoredRows
 from curate.hashing import digest, merge
 from curate.identity import code_version, plain, stable_name
-from curate.ingest import NO_ROWS_LEFT, Ingest, Replace, parts_of, record_path
+from curate.ingest import NO_ROWS_LEFT, Ingest, Replace, Rewrite, parts_of, record_path
 from curate.parts import BASE, DOCUMENT, Part, View
 from curate.passes import Compute, Decide, Pass
 from curate.plan import (
     Apply,
+    Compact,
     Fit,
     Gather,
     Given,
@@ -45,6 +46,7 @@ from curate.store import Store
 NOTHING = Needs()
 BATCH_ITEMS = 16  # small parts of a task, so that what it returns stays below 10 kB
 BATCH_BYTES = 4 << 20  # of text
+COMPACT_BYTES = 64 << 20  # of living text in a part that `compact` writes
 NARROW = 32  # a task on narrow columns weighs so much less than one on texts
 
 
@@ -233,6 +235,8 @@ class Runner:
             return self.states[id(node)]
         if isinstance(node, Read):
             state = self._read(node)
+        elif isinstance(node, Compact):
+            state = self._compact(node)
         elif isinstance(node, Apply) and node.stage.grain is not Grain.EACH:
             state = self._replace(node) if node.stage.grain is Grain.MANY else self._global(node)
         else:
@@ -561,6 +565,50 @@ class Runner:
             parts, None, digest(["all"]), tuple(p.living for p in parts), places, dict.fromkeys(places, "read")
         )
 
+    def _compact(self, node: Compact) -> State:
+        state = self.state(node.above)
+        label, views = self.labels[id(node)], state.views()
+        base = tuple(sorted({n for n, place in state.places.items() if place == BASE} | {PARENT}))
+        steps = tuple(sorted(n for n, place in state.places.items() if place not in (BASE, DOCUMENT)))
+        made_of = {
+            "living": state.who,
+            "parts": merge([p.name for p in state.parts]),
+            "columns": {n: state.ids[n] for n in steps},
+        }
+        home = f"steps/compact-{digest(made_of)}"
+        items = survivors(views, state.alive)
+        records = self.carry(
+            Rewrite(self.store, home, base, steps),
+            items,
+            label=label,
+            receipts=f"{home}/receipts",
+            weights=[sum(v.part.text_bytes for v in group) for _, (_, group) in items],
+            why=self.why(node, made_of),
+        )
+        rows = sum(r["rows_in"] for r in records)
+        if rows != state.rows:
+            raise RowsLost(
+                f"{label}: {rows} rows in, {state.rows} before",
+                where=node.where,
+                fix="files of the store were removed; use a new one",
+            )
+        source = read_above(node).source
+        files = [File(f"survivors of {len(group)} parts", 0, name) for name, (_, group) in items]
+        parts = tuple(parts_of([(source, file, r) for file, r in zip(files, records, strict=True)]))
+        self.note(
+            node,
+            {
+                "kind": "compact",
+                "rows": rows,
+                "parts": len(parts),
+                "made_of": made_of,
+                "values": merge([p.name for p in parts]),
+            },
+        )
+        places = dict.fromkeys(base, BASE) | dict.fromkeys(steps, home) | {"text": DOCUMENT, "extra": DOCUMENT}
+        alive = tuple(p.living for p in parts)
+        return State(parts, None, digest(["all"]), alive, places, {**dict.fromkeys(places, "read"), **state.ids})
+
     def chosen(self, frame: Node, column: str) -> str | None:
         """The label of the step that wrote a mix's column."""
         while not isinstance(frame, Read):
@@ -634,6 +682,8 @@ def labels(nodes: Sequence[Node]) -> dict[int, str]:
                 name = f"read {node.source.name}"
             case Apply():
                 name = node.stage.name
+            case Compact():
+                name = "compact"
             case Keep():
                 reasons = list(dict.fromkeys(r.because for r in node.rules))
                 name = f"keep ({reasons[0]}{', …' if len(reasons) > 1 else ''})"
@@ -666,6 +716,21 @@ def quarantined(store: Store, label: str, rows: int, uncounted: int, path: str) 
         where=where,
         fix="repair the file, or run with --on-error quarantine",
     )
+
+
+def survivors(views: Sequence[View], alive: Sequence[int]) -> list[tuple[str, tuple[str, tuple[View, ...]]]]:
+    """Parts in groups that have about COMPACT_BYTES of living text, each with a name that its parts decide."""
+    found: list[list[View]] = []
+    held = 0.0
+    for view, rows in zip(views, alive, strict=True):
+        size = view.part.text_bytes * rows / max(1, view.part.living)
+        if not found or held + size > COMPACT_BYTES:
+            found.append([])
+            held = 0.0
+        found[-1].append(view)
+        held += size
+    named = [(digest([v.part.name for v in group]), tuple(group)) for group in found]
+    return [(name, (name, group)) for name, group in named]
 
 
 def batched(items: Sequence[int], weights: Sequence[int]) -> Iterable[list[int]]:

@@ -178,7 +178,8 @@ class Teller:
             return shown(value)
         part, row = (int(x[0]) for x in unpack(np.array([value], dtype=np.uint64)))
         frame = self.family[0]
-        if not name.endswith(("_copy_of", "_cluster")) or part >= len(frame.parts):
+        moved = frame.places[name].startswith("steps/compact-") if name in frame.places else False  # of older parts
+        if moved or not name.endswith(("_copy_of", "_cluster")) or part >= len(frame.parts):
             return f"{value:016x}"
         whose = lookup.at(self.store, frame, [value], ["id"])[0]["id"]
         return f"{whose}  (part {frame.parts[part].name}, row {row:,})"

@@ -9,7 +9,8 @@ A key is XXH3-128 over the id, the source, the text and all other columns, each 
 
 A MANY stage makes parts in the same way (``Replace``): each new row keeps its parent's address and source columns and
 gets a key and an id of its own. A parent that could not be replaced is quarantined with its error; one that nothing is
-left of is dropped; both are kept by part, row and id.
+left of is dropped; both are kept by part, row and id. ``compact`` makes parts of the rows that are left (``Rewrite``),
+which stay the same rows.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +28,7 @@ from curate.dataset import Bad, File, Member, Piece, Source
 from curate.errors import RowsLost
 from curate.hashing import digest, value_hash
 from curate.identity import plain
-from curate.parts import Columns, Part, View, living_rows
+from curate.parts import VALUES, Columns, Part, View, living_rows
 from curate.passes import DROPPED, Compute, conform, invoke
 from curate.stage import arrow_type
 from curate.store import Store
@@ -131,10 +132,7 @@ class Replace:
         if "id" not in promised:
             ids = pc.binary_join_element_wise(table["id"], pa.array(number).cast(TEXT), pa.scalar("#", TEXT))
             table = table.set_column(table.column_names.index("id"), "id", ids)
-        parent = pc.binary_join_element_wise(
-            pa.scalar(f"{view.part.name}", TEXT), pa.array(rows[at]).cast(TEXT), pa.scalar(":", TEXT)
-        )
-        part = store_part(self.store, Piece(table.append_column(PARENT, parent)))
+        part = store_part(self.store, Piece(table.append_column(PARENT, _addresses(view, rows[at]))))
         gone = np.setdiff1d(np.arange(len(rows)), [*at, *errors])
         ids = columns.get(["id"], rows)["id"]
         if len(gone):
@@ -154,6 +152,58 @@ class Replace:
 
     def _at(self, what: str, view: View) -> str:
         return f"{self.lost}/{what}/{view.part.name}.parquet"
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """The task of ``compact``: the living rows of some parts become one new part, with all their columns.
+
+    Keys are not made anew, for the rows are the same. Columns of steps go to a sidecar under ``home``.
+    """
+
+    store: Store
+    home: str
+    base: tuple[str, ...]
+    steps: tuple[str, ...]
+
+    def __call__(self, group: tuple[str, tuple[View, ...]]) -> dict[str, Any]:
+        """Rewrite a group of parts."""
+        _, views = group
+        tables = []
+        for view in views:
+            rows = living_rows(self.store, view)
+            names = ["text", "extra", *(n for n in self.base if n in view.columns), *self.steps]
+            table = Columns(self.store, view).get(names, rows)
+            if PARENT not in view.columns:
+                table = table.append_column(PARENT, _addresses(view, rows))
+            tables.append(table)
+        table = pa.concat_tables(tables).combine_chunks()
+        if not table.num_rows:
+            return {"parts": [], "rows_in": 0}
+        row = pa.array(np.arange(table.num_rows), INT64)
+        base = table.select(list(self.base)).add_column(0, ROW, row)
+        of = digest([value_hash(base), table.num_rows, "compact"])
+        self.store.put_table(f"parts/{of}/base.parquet", base)
+        self.store.put_table(f"parts/{of}/rows.parquet", table.select(["text", "extra"]))
+        if self.steps:
+            columns = table.select(list(self.steps)).add_column(0, ROW, row)
+            columns = columns.replace_schema_metadata({VALUES: value_hash(columns)})
+            self.store.put_table(f"{self.home}/{of}/0.parquet", columns)
+        part = {
+            "of": of,
+            "groups": None,
+            "rows": table.num_rows,
+            "living": table.num_rows,
+            "text_bytes": int(pc.sum(table["text_bytes"]).as_py() or 0),
+        }
+        return {"parts": [part], "rows_in": table.num_rows}
+
+
+def _addresses(view: View, rows: np.ndarray) -> pa.Array:
+    """Addresses of rows as text, "part:row"."""
+    return pc.binary_join_element_wise(
+        pa.scalar(view.part.name, TEXT), pa.array(rows).cast(TEXT), pa.scalar(":", TEXT)
+    )
 
 
 def store_part(store: Store, piece: Piece) -> dict[str, Any]:

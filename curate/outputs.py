@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from curate.artifact import names_after
 from curate.buckets import layout, shelve
-from curate.columns import STANDARD
+from curate.columns import PARENT, STANDARD
 from curate.errors import BadPlan, RowsLost
 from curate.evaluate import NARROW, Runner
 from curate.exchange import WITHIN, StoredRows, groups
@@ -23,7 +23,7 @@ from curate.learn import STANDARD_SAMPLE, Learn, Partial, Texts, Work, in_order,
 from curate.mixes import ByPlace, Scatter, Shard, add_weights, cut_shards, weigh
 from curate.order import Cut, sample_cut
 from curate.parts import BASE
-from curate.plan import Conclude, Fit, Gather, Given, Write, read_above
+from curate.plan import Conclude, Fit, Gather, Given, Write, read_above, replaced
 from curate.stage import Score
 
 
@@ -207,7 +207,8 @@ def write(runner: Runner, node: Write, name: str) -> dict[str, Any]:
     state = runner.state(frame)
     known = runner.known[id(frame)].columns
     scores = [n for n, kind in known.items() if isinstance(kind, Score) or n == "tokens"]
-    declared = [n for n, place in state.places.items() if place == BASE and n not in STANDARD]
+    told = STANDARD if replaced(frame) else {*STANDARD, PARENT}  # of compact() alone, it says nothing to a reader
+    declared = [n for n, place in state.places.items() if place == BASE and n not in told]
     columns = tuple(dict.fromkeys(["id", "text", "source", *declared, "extra", *(node.columns or scores)]))
     made_of = {
         "living": state.who,

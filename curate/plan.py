@@ -79,6 +79,13 @@ class Keep(Node):
 
 
 @dataclass(frozen=True, eq=False)
+class Compact(Node):
+    """The survivors of a frame in new parts, with their columns."""
+
+    above: Node
+
+
+@dataclass(frozen=True, eq=False)
 class Gather(Node):
     """A sample of a frame with its texts, in keyed-hash order; ``amount`` None means every row."""
 
@@ -173,6 +180,15 @@ class Frame:
                 fix="write keep(pl.col('words') > 50, because='short'); a Python function cannot be checked",
             )
         return Frame(Keep(where, self.node, rules, guard.node if guard else None, guard_share))
+
+    def compact(self) -> "Frame":
+        """Rewrite the survivors, with every column known so far, into new parts.
+
+        Where few rows are left, what comes after reads their texts alone, and not those of all rows. It costs one
+        reading and writing of the survivors. Rows stay what they are (key, id, columns); only their addresses change,
+        and ``parent`` names the old one, where no earlier step has said what a row was made from.
+        """
+        return Frame(Compact(here(), self.node))
 
     def sample(
         self, *, label: str, bytes: int | None = None, tokens: int | None = None, rows: int | None = None
@@ -300,7 +316,7 @@ def _settings(name: str, kind: type | None, config: Any, where: str) -> Any:
 
 def _has(node: Node, stage: Stage, config: Any) -> bool:
     """Whether a stage with these settings stands above, with the text unchanged since."""
-    while isinstance(node, Apply | Keep):
+    while isinstance(node, Apply | Keep | Compact):
         if isinstance(node, Apply):
             if node.stage is stage and node.config == config:
                 return True
@@ -317,7 +333,7 @@ def above(node: Node) -> list[Node]:
             return [node.above, *node.artifacts.values()]
         case Keep():
             return [node.above, *([node.guard] if node.guard else [])]
-        case Gather():
+        case Gather() | Compact():
             return [node.above]
         case Fit():
             return [node.sample, *node.bases.values()]
@@ -378,6 +394,8 @@ def check(plan: Plan) -> dict[int, Known]:
                     if node.guard is not None:
                         _check_rule(rule, known[id(node.guard)], node.where)
                 known[id(node)] = columns
+            case Compact():
+                known[id(node)] = Known({PARENT: TEXT, **known[id(node.above)].columns})
             case Gather():
                 if node.amount is not None and (first := labels.setdefault(node.label, node)) is not node:
                     raise BadPlan(
@@ -479,6 +497,15 @@ def read_above(node: Node) -> Read:
     while not isinstance(node, Read):
         node = above(node)[0]
     return node
+
+
+def replaced(node: Node) -> bool:
+    """Whether a step above replaced the rows that were read."""
+    while not isinstance(node, Read):
+        if isinstance(node, Apply) and node.stage.grain is Grain.MANY:
+            return True
+        node = above(node)[0]
+    return False
 
 
 def _check_rule(rule: Rule, columns: Known, where: str) -> None:

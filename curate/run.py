@@ -21,7 +21,7 @@ from curate.evaluate import Runner, Silent, Watch, quarantined
 from curate.hashing import digest
 from curate.identity import code_version, plain, source_hash, stable_name
 from curate.outputs import conclude, content, write
-from curate.plan import Apply, Conclude, Fit, Gather, Given, Keep, Plan, Read, Write, above
+from curate.plan import Apply, Compact, Conclude, Fit, Gather, Given, Keep, Plan, Read, Write, above
 from curate.stage import Score
 from curate.store import Store
 
@@ -55,6 +55,8 @@ def plan_identity(runner: Runner) -> str:
                     plain(node.config),
                     list(node.bases),
                 ]
+            case Compact():
+                what = ["compact"]
             case Given():
                 files = [[str(p), p.stat().st_size, p.stat().st_mtime_ns] for p in sorted(node.path.rglob("*"))]
                 what = ["given", files]
