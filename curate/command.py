@@ -35,6 +35,7 @@ from curate.store import Store
 
 console = Console() if sys.stdout.isatty() else Console(width=120)
 MOST_THREADS = 4  # of an engine without processes of its own, where nothing else is said
+BARRIERS = {Grain.EACH: "", Grain.MANY: ", new parts"}  # what a pass ends at
 QUICK = 1.0  # seconds; a task within a step that was quicker gets no line of its own
 ARROWS = {Direction.HIGH: " ↑", Direction.LOW: " ↓"}
 
@@ -381,7 +382,7 @@ def show_plan(file: Path, sets: list[str], config: Path | None, out: str, same_c
                 kind = f"read, {listed(runner, node)}"
                 writes = ", ".join(node.source.columns) or "id, text, source"
             case Apply():
-                kind = node.stage.grain.name + (" + exchange" if node.stage.grain is not Grain.EACH else "")
+                kind = node.stage.grain.name + BARRIERS.get(node.stage.grain, " + exchange")
                 written = node.stage.writes(node.config)
                 shown = [f"{n}{ARROWS[c.keep] if isinstance(c, Score) else ''}" for n, c in list(written.items())[:6]]
                 writes = ", ".join(shown) + (f" … {len(written)} columns" if len(written) > 6 else "")
