@@ -235,6 +235,20 @@ def test_arrow_that_breaks_off(tmp_path):
         assert bad_of(pieces) or cut == 0 or len(kept) % 10 == 0
 
 
+def test_arrow_names_and_lengths_that_are_damaged(tmp_path):
+    """Found by changing bytes at random: a name that is no text, a length of which a buffer would be made first."""
+    path = tmp_path / "a.arrow"
+    write_arrow(path, kind="stream")
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"kind", b"k\xffnd"))
+    [bad] = bad_of(read(sources.arrow(str(path))))
+    assert (bad.offset, bad.length, "not an Arrow file" in bad.error) == (0, len(whole), True)
+    second = whole.index(b"\xff\xff\xff\xff", 8)
+    path.write_bytes(whole[: second + 4] + b"\xff\xff\xff\x7f" + whole[second + 8 :])
+    [bad] = bad_of(read(sources.arrow(str(path))))
+    assert bad.rows == -1
+
+
 @FEW
 @given(st.integers(0, 10**6), st.binary(min_size=1, max_size=8))
 def test_no_byte_of_an_arrow_file_kills(tmp_path_factory, at, put):

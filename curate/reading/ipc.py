@@ -7,7 +7,10 @@
    message, the rest of the file is lost. Text that is not UTF-8 is its row's, as in Parquet.
 """
 
+import re
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO
 
 import pyarrow as pa
 from fsspec.core import url_to_fs
@@ -18,6 +21,7 @@ from curate.reading.tabular import layout_of
 
 MAGIC = b"ARROW1\0\0"
 SLICE = 8192                # rows of a batch made into rows at a time
+NO_BATCH = 1 << 36          # bytes that no buffer of a batch has
 
 
 def read(wanted: Wanted, file: File) -> Iterator[Piece]:
@@ -41,8 +45,10 @@ def _batches(wanted: Wanted, file: File, bad: list[Bad]) -> Iterator[Rows]:
             handle.seek(0)
         where, number = 0, 0
         try:
-            with decoding():
-                reader = pa.ipc.open_stream(handle)
+            with decoding(), _sensible():
+                reader = pa.ipc.open_stream(_Clipped(handle, file.size))
+                for each in reader.schema:
+                    _name(each)
             if len(set(reader.schema.names)) < len(reader.schema.names):
                 raise Broken("two columns have one name")
         except Broken as why:
@@ -53,7 +59,7 @@ def _batches(wanted: Wanted, file: File, bad: list[Bad]) -> Iterator[Rows]:
         while True:
             where = handle.tell()
             try:
-                with decoding():
+                with decoding(), _sensible():
                     batch = reader.read_next_batch()
             except StopIteration:
                 return
@@ -77,6 +83,51 @@ def _batches(wanted: Wanted, file: File, bad: list[Bad]) -> Iterator[Rows]:
                 at = range(number + start, number + start + piece.num_rows)
                 yield layout.rows({name: piece.column(name) for name in names}, at, wanted.schema.names)
             number += batch.num_rows
+
+
+def _name(each: pa.Field) -> str:
+    """A field's name; raises UnicodeDecodeError where it, or one below it, is not text."""
+    kind = each.type
+    for below in ("value_field", "key_field", "item_field"):
+        if hasattr(kind, below):
+            _name(getattr(kind, below))
+    for i in range(kind.num_fields if pa.types.is_struct(kind) else 0):
+        _name(kind.field(i))
+    return str(each.name)
+
+
+class _Clipped:
+    """A file of which no more is asked than it has: a damaged length would have the buffer allocated first."""
+
+    closed = False
+
+    def __init__(self, handle: IO[bytes], size: int) -> None:
+        self._handle, self._size = handle, size
+
+    def read(self, count: int = -1) -> bytes:
+        left = self._size - self._handle.tell()
+        return self._handle.read(count if self._size < 0 or 0 <= count <= left else max(left, 0))
+
+    def tell(self) -> int:
+        return self._handle.tell()
+
+    def readable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        """The handle is closed by who opened it."""
+
+
+@contextmanager
+def _sensible() -> Iterator[None]:
+    """Raise ``Broken`` where memory is asked for that no batch has: a length was damaged. Else memory is short."""
+    try:
+        yield
+    except MemoryError as error:
+        asked = [int(size) for size in re.findall(r"size (-?[0-9]+)", str(error))]
+        if not asked or 0 <= max(asked) < NO_BATCH:
+            raise
+        raise Broken("a length beyond all measure") from error
 
 
 def _check(array: pa.Array) -> None:
