@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -272,16 +273,10 @@ def test_wrong_settings_are_refused():
 
 
 def test_a_filter_whose_packages_are_missing():
-    try:
-        import ahocorasick  # noqa: F401
-        import tldextract  # noqa: F401
-    except ImportError:
-        with pytest.raises(MissingExtra, match="pip install pyahocorasick"):
-            datatrove.as_stage(URLFilter, {"use_integrated_lists": False})
-        return
-    arguments = {"use_integrated_lists": False, "extra_urls": ["url-1"]}
-    got, _ = ask(URLFilter, ["a", "b"], arguments, metadata={"url": "text"})
-    assert [(row["url_filter_keep"], row["url_filter_reason"]) for row in got] == [(True, None), (False, "url")]
+    if find_spec("ahocorasick") and find_spec("tldextract"):
+        pytest.skip("URLFilter's packages are installed")
+    with pytest.raises(MissingExtra, match="pip install pyahocorasick"):
+        datatrove.as_stage(URLFilter, {"use_integrated_lists": False})
 
 
 VALUES = [None, True, 3, 0.5, "x", [1, (2, "y")], {"a": {1, 2}, "is": "set"}, Path("a/b"), long_enough, Marks]
