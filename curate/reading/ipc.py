@@ -65,6 +65,8 @@ def _batches(wanted: Wanted, file: File, bad: list[Bad]) -> Iterator[Rows]:
                 return
             except Broken as why:
                 end = handle.tell()
+                if end <= where == file.size and bad:  # it took the rest with it
+                    return
                 if end <= where:
                     bad.append(Bad(file.path, where, file.size - where, -1, f"the file breaks off: {why}"))
                     return
