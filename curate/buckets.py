@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from curate.columns import ADDRESS, unpack
 from curate.hashing import digest, mix64
-from curate.store import Store
+from curate.store import Store, combined
 
 MOST = 1000  # files of a lot, and buckets of a file
 
@@ -50,7 +50,7 @@ def put_buckets(store: Store, path: str, table: pa.Table, buckets: np.ndarray) -
     if len(buckets) and (buckets[:-1] > buckets[1:]).any():
         order = np.argsort(buckets, kind="stable")
         table, buckets = table.take(pa.array(order)), buckets[order]
-    table = table.combine_chunks()
+    table = combined(table)
     found, starts = np.unique(buckets, return_index=True) if len(buckets) else (np.zeros(1, int), np.zeros(1, int))
     sink, index = io.BytesIO(), []
     options = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", 1), use_threads=False)

@@ -58,16 +58,12 @@ def digest(value: Any) -> str:
 
 def value_hash(table: pa.Table) -> str:
     """32 hex characters that identify a table's schema and values, however its buffers are chunked or encoded."""
-    table = pa.table({name: table[name].combine_chunks() for name in table.column_names})
     h = xxhash.xxh3_128()
     h.update(json.dumps([[f.name, str(f.type)] for f in table.schema]).encode())
     h.update(str(table.num_rows).encode())
     for name in table.column_names:
         column = table[name]
-        _feed(
-            h,
-            column.chunk(0) if isinstance(column, pa.ChunkedArray) and column.num_chunks else pa.array([], column.type),
-        )
+        _feed(h, column.chunk(0) if column.num_chunks == 1 else column.combine_chunks())  # to combine one is to copy it
     return h.hexdigest()
 
 
@@ -101,7 +97,10 @@ def _feed(h: "xxhash.xxh3_128", array: pa.Array) -> None:
     elif pa.types.is_fixed_size_list(kind):
         _feed(h, array.drop_null().flatten())
     elif pa.types.is_fixed_size_binary(kind):
-        h.update(b"".join(array.drop_null().to_pylist()))
+        array = array.drop_null()
+        if len(array):
+            start = array.offset * kind.byte_width
+            h.update(memoryview(array.buffers()[1])[start : start + len(array) * kind.byte_width])
     elif pa.types.is_boolean(kind):
         h.update(np.packbits(np.asarray(array.drop_null())).tobytes())
     elif pa.types.is_struct(kind):

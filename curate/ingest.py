@@ -21,7 +21,6 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
-import xxhash
 
 from curate.columns import BYTES, INT64, KEY, PARENT, QUARANTINED, ROW, TEXT
 from curate.dataset import Bad, File, Member, Piece, Source
@@ -32,8 +31,10 @@ from curate.parts import VALUES, Columns, Part, View, living_rows
 from curate.passes import DROPPED, Compute, conform, invoke
 from curate.stage import arrow_type
 from curate.store import Store
+from curate.xxh3 import hash_strings
 
 NO_ROWS_LEFT = "no_rows_left"
+HASHED_BYTES = 64 << 20  # of text that is copied at once to be hashed beside the other columns
 VERSION = "1"  # of what reading makes of a piece; part of a file's record
 QUARANTINE = pa.schema(
     [("file", TEXT), ("offset", INT64), ("length", INT64), ("rows", INT64), ("row", INT64), ("error", TEXT)]
@@ -243,18 +244,14 @@ def keys(docs: pa.Table) -> pa.Array:
     head = docs.select(sorted(n for n in docs.column_names if n != "text"))
     head = head.cast(pa.schema([(f.name, _json_type(f.type)) for f in head.schema])) if _has_binary(head) else head
     lines = pl.DataFrame(head).select(pl.struct(pl.all()).struct.json_encode()).to_series().cast(pl.Binary)
-    text = docs["text"].combine_chunks().cast(BYTES)
-    text = text.chunk(0) if isinstance(text, pa.ChunkedArray) and text.num_chunks else text
-    if docs.num_rows == 0:
-        return pa.array([], KEY)
-    offsets = np.frombuffer(text.buffers()[1], np.int64, docs.num_rows + 1, text.offset * 8)
-    data = memoryview(text.buffers()[2] or b"")
-    out = bytearray(16 * docs.num_rows)
-    for i, (line, start, end) in enumerate(zip(lines, offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)):
-        h = xxhash.xxh3_128(line)
-        h.update(data[start:end])
-        out[16 * i : 16 * i + 16] = h.digest()
-    return pa.FixedSizeBinaryArray.from_buffers(KEY, docs.num_rows, [None, pa.py_buffer(bytes(out))])
+    out = np.empty((docs.num_rows, 2), dtype=">u8")
+    whole = pa.array([], BYTES) if docs.num_rows == 0 else lines.to_arrow().cast(BYTES)
+    step = max(1, int(docs.num_rows * HASHED_BYTES / max(1, docs["text"].nbytes)))
+    for start in range(0, docs.num_rows, step):
+        text = docs["text"].slice(start, step).cast(BYTES)
+        joined = pc.binary_join_element_wise(whole.slice(start, step), text.combine_chunks(), pa.scalar(b"", BYTES))
+        out[start : start + step, 0], out[start : start + step, 1] = hash_strings(joined)
+    return pa.FixedSizeBinaryArray.from_buffers(KEY, docs.num_rows, [None, pa.py_buffer(out.tobytes())])
 
 
 def _has_binary(table: pa.Table) -> bool:

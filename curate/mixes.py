@@ -21,6 +21,7 @@ from curate.store import Store
 
 DIGIT = 16
 LABEL = "write"
+DATASET_LEVEL = 3  # of zstd, for what is kept and sent around
 
 
 def places(keys: np.ndarray, copies: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -108,9 +109,10 @@ class Scatter:
             rows, copies = rows[copies > 0], copies[copies > 0]
             index, place = places(halves(columns.get(["key"], rows)["key"]), copies, self.seed)
             number = np.arange(len(index)) - np.repeat(np.cumsum(copies) - copies, copies)
-            table = columns.get(["key", *self.columns], rows, with_address=True).take(pa.array(index))
-            table = table.append_column("place", pa.array(place)).append_column("copy", pa.array(number))
-            tables.append(table)
+            order = np.argsort(self.layout.first(pa.table({"place": place})), kind="stable")  # texts move once
+            table = columns.get(["key", *self.columns], rows, with_address=True).take(pa.array(index[order]))
+            table = table.append_column("place", pa.array(place[order]))
+            tables.append(table.append_column("copy", pa.array(number[order])))
         records = pa.concat_tables(tables)
         return put_buckets(self.store, f"{self.home}/map-{name}", records, self.layout.first(records))
 
@@ -132,7 +134,7 @@ class Shard:
         order = np.lexsort((table["copy"].to_numpy(), keys[:, 1], keys[:, 0], table["place"].to_numpy()))
         out = table.select(list(self.columns)).take(pa.array(order))
         name = f"data/train-{shard:05d}-of-{self.count:05d}.parquet"
-        published = self.store.put_table(f"{self.home}/{name}", out)
+        published = self.store.put_table(f"{self.home}/{name}", out, DATASET_LEVEL)
         where = table[ADDRESS].to_numpy()[order]
         self.store.put_table(f"{self.home}/rows/{shard:05d}.parquet", pa.table({ADDRESS: where}))
         text_bytes = int(pa.compute.sum(pa.compute.binary_length(out["text"])).as_py() or 0)
