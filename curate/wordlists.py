@@ -25,7 +25,7 @@ code (``en``, ``de.txt``, ``pt-BR.gz``), one word or phrase a line, as in LDNOOB
    taken for another.
 
 A list of words knows no context: it counts a clinic's page and a novel like any other. That is why it writes numbers
-and no verdict. Cost: 80 MB of text a CPU second. Elsewhere: words in addresses (urls.py).
+and no verdict. Cost: 180 MB of text a CPU second. Elsewhere: words in addresses (urls.py).
 """
 
 import gzip
