@@ -174,15 +174,22 @@ def duplicates(group: pa.Table, config: Exact) -> pa.Table:
     return _answer(group, same, config, "exact_copy_of", "exact_copies")
 
 
+@njit(cache=True, nogil=True)
 def _same(first: Hashes, second: Hashes) -> Hashes:
-    """A number for each pair of hashes, equal where both are; uint64 (n,)."""
-    both = (second, first)
-    order = np.lexsort(both)
-    new = np.zeros(len(order), dtype=bool)
-    for half in both:
-        new[1:] |= half[order[1:]] != half[order[:-1]]
-    same = np.empty(len(order), dtype=np.uint64)
-    same[order] = np.cumsum(new, dtype=np.uint64)
+    """A number for each pair of hashes, equal where both are: the position of the first such pair; uint64 (n,)."""
+    bits = 4
+    while (1 << bits) < 2 * len(first):
+        bits += 1
+    slots = np.full(1 << bits, -1, np.int64)
+    mask = np.uint64((1 << bits) - 1)
+    same = np.empty(len(first), np.uint64)
+    for i in range(len(first)):
+        at = (second[i] ^ (second[i] >> np.uint64(32))) & mask
+        while slots[at] >= 0 and (first[slots[at]] != first[i] or second[slots[at]] != second[i]):
+            at = (at + np.uint64(1)) & mask
+        if slots[at] < 0:
+            slots[at] = i
+        same[i] = slots[at]
     return same
 
 
