@@ -26,7 +26,7 @@ from curate.errors import BadInput, BadPlan
 from curate.evaluate import Runner
 from curate.exchange import WITHIN
 from curate.outputs import content
-from curate.plan import Apply, Conclude, Fit, Gather, Keep, Plan, Read, Write, above, check
+from curate.plan import Apply, Compact, Conclude, Fit, Gather, Keep, Plan, Read, Write, above, check
 from curate.run import Outcome, check_versions
 from curate.run import run as carry_out
 from curate.settings import dump, load
@@ -135,6 +135,11 @@ def run(
     said = logging.getLogger("curate")
     said.setLevel(logging.INFO)
     said.addHandler(Said())
+    if not compiled():
+        console.print(
+            f"kernels are compiled on first use, once for this version of curate (10 to 40 s): {kernel_cache()}",
+            highlight=False, markup=False, soft_wrap=True,
+        )  # fmt: skip
     with watching() as watch:
         outcome = carry_out(
             plan,
@@ -148,6 +153,16 @@ def run(
             finish=finish,
         )
     show(outcome, store)
+
+
+def kernel_cache() -> Path:
+    """Where compiled kernels are kept (``curate/__init__.py``); ``NUMBA_CACHE_DIR`` chooses another place."""
+    return Path(os.environ["NUMBA_CACHE_DIR"])
+
+
+def compiled() -> bool:
+    """Whether kernels of this version were compiled on this machine before."""
+    return next(kernel_cache().rglob("*.nbi"), None) is not None
 
 
 def engine_of(name: str, cluster: str | None, workers: int | None, memory: str, file: Path) -> Callable[[], Any]:
@@ -388,6 +403,8 @@ def show_plan(file: Path, sets: list[str], config: Path | None, out: str, same_c
                 writes = ", ".join(shown) + (f" … {len(written)} columns" if len(written) > 6 else "")
             case Keep():
                 kind, writes = "keep", "; ".join(dict.fromkeys(r.because for r in node.rules))
+            case Compact():
+                kind, writes = "compact", "the same rows in new parts"
             case Gather():
                 kind, writes = "sample", f"{node.amount:,} {node.cost or 'rows'}" if node.amount else "every row"
             case Fit():
