@@ -259,7 +259,7 @@ def _cased_after(data, i, end, kind):  # type: ignore[no-untyped-def]
 
 def simplify(offsets: I64, data: U8, first: int, last: int) -> tuple[I64, U8]:
     """The simplified texts of rows first to last - 1: offsets, int64 (last - first + 1,), and bytes."""
-    out = np.empty(4 * int(offsets[last] - offsets[first]) + 1, np.uint8)
+    out = np.empty(4 * int(offsets[last] - offsets[first]) + SLACK, np.uint8)
     ends, awkward = np.empty(last - first + 1, np.int64), np.zeros(last - first, np.bool_)
     _simplify(offsets, data, first, last, _simplification(), out, ends, awkward)
     if awkward.any():
@@ -268,7 +268,7 @@ def simplify(offsets: I64, data: U8, first: int, last: int) -> tuple[I64, U8]:
             text = bytes(data[offsets[first + k] : offsets[first + k + 1]]).decode()
             pieces[k] = simplify_slowly(text).encode()
         ends[1:] = np.cumsum([len(p) for p in pieces])
-        return ends, np.frombuffer(b"".join(pieces), np.uint8)
+        return ends, np.frombuffer(b"".join([*pieces, bytes(SLACK)]), np.uint8)[: ends[-1]]
     simple = out[: ends[-1]]
     simple.flags.writeable = False  # as columns are: one compilation serves both
     return ends, simple
@@ -290,7 +290,21 @@ def _eight_bytes(context: Any, array: Any, at: Any) -> Any:
     return types.uint64(array, types.int64), build
 
 
+def _write_eight_bytes(context: Any, array: Any, at: Any, value: Any) -> Any:
+    """Write eight bytes to a uint8 array from ``at`` on; bounds are the caller's care."""
+
+    def build(_context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        base = make_array(signature.args[0])(_context, builder, arguments[0]).data  # type: ignore[no-untyped-call]
+        place = builder.gep(base, [arguments[1]])
+        builder.store(arguments[2], builder.bitcast(place, ir.IntType(64).as_pointer())).align = 1
+        return _context.get_dummy_value()
+
+    return types.void(array, types.int64, types.uint64), build
+
+
 _load64: Any = intrinsic(_eight_bytes)
+_store64: Any = intrinsic(_write_eight_bytes)
+SLACK = 8  # bytes that may be read past the simplified texts, and written past a word
 
 _P1 = np.uint64(0x9E3779B185EBCA87)
 _P2 = np.uint64(0xC2B2AE3D27D4EB4F)
@@ -467,8 +481,8 @@ def _words_of(data, start, end, table, memo, waiting, words, buffer, starts, end
         return count, words, buffer, starts, ends
     if len(starts) < count:
         starts, ends = np.empty(2 * count, np.int64), np.empty(2 * count, np.int64)
-    if len(buffer) < end - start + count + 8:
-        buffer = np.empty(2 * (end - start + count + 8), np.uint8)
+    if len(buffer) < end - start + count + SLACK:
+        buffer = np.empty(2 * (end - start + count + SLACK), np.uint8)
     sizes = words.sizes
     at = 0
     i = start
@@ -476,10 +490,11 @@ def _words_of(data, start, end, table, memo, waiting, words, buffer, starts, end
         while data[i] == 32:
             i += 1
         starts[k] = at
-        for _ in range(sizes[k]):
-            buffer[at] = data[i]
-            at += 1
-            i += 1
+        size = np.int64(sizes[k])
+        for j in range(0, size, 8):  # eight bytes at once; what is too many is written over
+            _store64(buffer, at + j, _load64(data, i + j))
+        at += size
+        i += size
         ends[k] = at
         buffer[at] = 32
         at += 1
