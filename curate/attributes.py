@@ -119,15 +119,16 @@ def _said(text: pl.Expr, forms: tuple[tuple[str, int, int, int], ...], config: D
 
 
 def _plausible(text: pl.Expr, pattern: str, year: int, month: int, day: int, config: Dates) -> pl.Expr:
-    parts = [text.str.extract(pattern, year)]
+    groups = text.str.extract_groups(pattern).struct
+    parts = [groups[year - 1]]
     if month:
-        word = text.str.extract(pattern, month)
+        word = groups[month - 1]
         named = word.str.to_lowercase().replace_strict(
             list(MONTHS), [f"{i + 1:02}" for i in range(12)], default=None, return_dtype=pl.String
         )
         parts.append(pl.coalesce(named, word.str.zfill(2)))
     if day:
-        parts.append(text.str.extract(pattern, day).str.zfill(2))
+        parts.append(groups[day - 1].str.zfill(2))
     said = pl.concat_str(parts, separator="-")
     whole = pl.concat_str([said, pl.lit("-01" * (3 - len(parts)))])
     years = parts[0].cast(pl.Int32, strict=False).is_between(config.earliest, config.latest)
