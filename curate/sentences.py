@@ -16,7 +16,8 @@
 A sentence counts if something is written in it. Characters are classed by asking Python about each of them
 (``str.isspace``, ``unicodedata.category``), as spaCy does.
 
-Cost: 400 MB of text a CPU second for ``marks``, 200 for ``spacy`` with a warm memo. Elsewhere: words (text.py), rules
+Cost: 500 MB of text a CPU second for ``marks``, 120 for ``spacy`` with a warm memo, 60 while
+most is new to it. Elsewhere: words (text.py), rules
 that count sentences (c4.py).
 """
 
