@@ -187,7 +187,8 @@ def test_clusters_with_verification_and_without():
     second = "the cafe of 99 people it s said had been here since the year 5 or so!"
     other = "the cafe of 99 people it s said had been here since the war began again now"
     keys = [hashlib.md5(t.encode()).digest() for t in (first, second, other)]
-    docs = pa.table({"key": pa.array(keys, pa.binary(16)), "text": pa.array([first, second, other], TEXT)})
+    texts = pa.array([first, second, other], TEXT)
+    docs = pa.table({"id": pa.array(["a", "b", "c"], TEXT), "key": pa.array(keys, pa.binary(16)), "text": texts})
     for verify, clustered in ((True, 2), (False, 3)):
         config = MinHash(like="datatrove", bands=60, rows=1, verify=verify)
         signed = signatures(docs.select(["text"]), config)

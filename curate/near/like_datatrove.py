@@ -484,7 +484,7 @@ def _words_of(data, start, end, table, memo, waiting, words, buffer, starts, end
     if len(buffer) < end - start + count + SLACK:
         buffer = np.empty(2 * (end - start + count + SLACK), np.uint8)
     sizes = words.sizes
-    at = 0
+    at: Int = 0
     i = start
     for k in range(count):
         while data[i] == 32:
