@@ -1,53 +1,68 @@
-"""Memory and cost at three sizes: read, quality, exact, minhash, select, write on 2 Dask workers.
+"""Memory and cost at several sizes: read, quality, exact, minhash, select, write on 2 Dask workers.
 
-    python benchmarks/corpus.py pool.parquet CORPUS --bytes 2e9
-    python benchmarks/scale.py CORPUS --sizes 0.5e9 1e9 2e9
+    python benchmarks/corpus.py pool.parquet CORPUS --bytes 20e9
+    python benchmarks/scale.py CORPUS --sizes 1e9 5e9 20e9 --kill
 
-Runs ``pipelines/clean.py`` on as many files as each size needs, in a fresh store, and samples the resident
-memory of every process of the run twice a second. Prints a table, writes benchmarks/results/scale.json and scale.svg.
+Runs ``pipelines/clean.py`` on as many files as each size needs, in a fresh store under ``--scratch``, and samples the
+memory of every process of the run once a second: resident, and proportional (PSS), in which what processes share counts
+once. What lies in the store afterwards is counted by kind. With ``--kill`` each size is run a second time, ended by
+SIGKILL (the whole process group) in the middle, and taken up again: the values must be those of the first run.
+
+Prints a line a size; writes benchmarks/results/scale.json after every one, and scale.svg.
+``benchmarks/hundred_terabytes.py`` reckons with these figures.
 """
 
 import argparse
 import json
+import os
+import re
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections import defaultdict
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 RESULTS = Path(__file__).parent / "results"
 PROGRAM = "from curate.cli import main; main()"
+PACKAGES = ("curate", "numpy", "numba", "pyarrow", "polars", "distributed")
 MB = 1 << 20
 
 
 class Watching(threading.Thread):
-    """Peaks of resident memory: the driver's, the largest worker's, all together; CPU seconds as last seen."""
+    """Peaks of memory: the driver's, the largest worker's, all together; CPU seconds as last seen."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
         self.root = psutil.Process(pid)
-        self.driver = self.worker = self.total = 0.0
+        self.driver = self.worker = self.total = self.worker_pss = self.total_pss = 0.0
         self.cpu: dict[int, float] = {}
         self.over = threading.Event()
 
     def run(self) -> None:
         """Sample until it is over."""
-        while not self.over.wait(0.5):
-            sizes = {}
+        while not self.over.wait(1.0):
+            resident, shared = {}, {}
             for process in [self.root, *self._children()]:
                 try:
-                    sizes[process.pid] = process.memory_info().rss / MB
                     times = process.cpu_times()
                     self.cpu[process.pid] = times.user + times.system
-                except psutil.NoSuchProcess:
+                    full = process.memory_full_info()
+                    resident[process.pid], shared[process.pid] = full.rss / MB, getattr(full, "pss", full.rss) / MB
+                except psutil.Error:
                     continue
-            own = sizes.pop(self.root.pid, 0.0)
-            self.driver = max(self.driver, own)
-            self.worker = max([self.worker, *sizes.values()])
-            self.total = max(self.total, own + sum(sizes.values()))
+            self.total = max(self.total, sum(resident.values()))
+            self.total_pss = max(self.total_pss, sum(shared.values()))
+            self.driver = max(self.driver, resident.pop(self.root.pid, 0.0))
+            shared.pop(self.root.pid, 0.0)
+            self.worker = max([self.worker, *resident.values()])
+            self.worker_pss = max([self.worker_pss, *shared.values()])
 
     def _children(self) -> list[psutil.Process]:
         try:
@@ -56,57 +71,119 @@ class Watching(threading.Thread):
             return []
 
 
-def measure(files: list[Path], workers: int, memory: str) -> dict[str, float]:
+def start(inputs: Path, store: Path, workers: int, memory: str) -> "subprocess.Popen[str]":
+    """The run as a process group of its own."""
+    command = [sys.executable, "-c", PROGRAM, "run", "pipelines/clean.py", "--set", f"source={inputs}"]
+    command += ["--engine", "dask", "--workers", str(workers), "--memory", memory, "--out", str(store)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+
+
+def link(files: list[Path], folder: Path) -> Path:
+    """A folder with these files."""
+    folder.mkdir()
+    for file in files:
+        (folder / file.name).symlink_to(file.absolute())
+    return folder
+
+
+def manifest_of(store: Path) -> dict[str, Any]:
+    """The manifest of the only run."""
+    [path] = store.glob("runs/*/manifest.json")
+    return dict(json.loads(path.read_text()))
+
+
+def stored(store: Path) -> dict[str, dict[str, int]]:
+    """Files and bytes of a store by kind; of exchanges, by step, label and phase."""
+    found: dict[str, dict[str, int]] = defaultdict(lambda: {"files": 0, "bytes": 0})
+    seen: set[int] = set()
+    for path in sorted(store.rglob("*"), key=lambda p: "/runs/" in p.as_posix()):
+        if path.is_file() and path.stat().st_ino not in seen:  # a run's shards are links to those of its step
+            seen.add(path.stat().st_ino)
+            kind = kind_of(path.relative_to(store).as_posix())
+            found[kind]["files"] += 1
+            found[kind]["bytes"] += path.stat().st_size
+    return dict(sorted(found.items()))
+
+
+def kind_of(path: str) -> str:
+    """What a file of a store is for."""
+    step = re.match(r"steps/(.+?)-[0-9a-f]{16}/(.*)", path)
+    if step is None:
+        top = path.split("/")[0]
+        return f"parts {Path(path).stem}" if top == "parts" else top
+    name, inside = step.groups()
+    if "receipts" in inside:
+        return "receipts"
+    exchanged = re.match(r"exchange/([^/]+)/(?:home/)?(map|out|mid|lot|run|alongside|merged|answers|schema)", inside)
+    if exchanged:
+        return f"exchange {name} {exchanged[1]} {exchanged[2]}"
+    if name == "write":
+        return f"write {inside.split('/')[0]}"
+    return f"sidecar {name}"
+
+
+def measure(files: list[Path], workers: int, memory: str, scratch: Path) -> dict[str, Any]:
     """One run in a fresh store."""
-    with tempfile.TemporaryDirectory(prefix="scale-") as scratch:
-        inputs = Path(scratch) / "inputs"
-        inputs.mkdir()
-        for file in files:
-            (inputs / file.name).symlink_to(file.absolute())
-        command = [
-            sys.executable,
-            "-c",
-            PROGRAM,
-            "run",
-            "pipelines/clean.py",
-            "--set",
-            f"source={inputs}",
-            "--engine",
-            "dask",
-            "--workers",
-            str(workers),
-            "--memory",
-            memory,
-            "--out",
-            f"{scratch}/store",
-        ]
+    with tempfile.TemporaryDirectory(prefix="scale-", dir=scratch) as folder:
+        inputs, store = link(files, Path(folder) / "inputs"), Path(folder) / "store"
         began = time.perf_counter()
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        process = start(inputs, store, workers, memory)
         watching = Watching(process.pid)
         watching.start()
         out, _ = process.communicate()
+        seconds = time.perf_counter() - began
         watching.over.set()
         watching.join()
         if process.returncode:
             raise SystemExit(out)
-        [path] = Path(scratch).glob("store/runs/*/manifest.json")
-        manifest = json.loads(path.read_text())
-        text = manifest["steps"][0]["text_bytes"]
-        seconds = time.perf_counter() - began
+        manifest = manifest_of(store)
+        text, cpu = manifest["steps"][0]["text_bytes"], sum(watching.cpu.values())
+        kinds = stored(store)
+        reports = {s["label"]: s["report"] for s in manifest["steps"] if s.get("report")}
         return {
             "text_bytes": text,
             "documents": manifest["steps"][0]["rows_out"],
+            "parts": manifest["steps"][0]["parts"],
             "kept": manifest["mixes"]["clean"]["rows"],
+            "kept_bytes": manifest["mixes"]["clean"]["text_bytes"],
+            "values": manifest["values"],
             "wall_seconds": round(seconds, 1),
-            "cpu_seconds": round(sum(watching.cpu.values()), 1),
-            "mb_per_cpu_second": round(text / 1e6 / sum(watching.cpu.values()), 1),
+            "cpu_seconds": round(cpu, 1),
+            "cpu_seconds_a_gb": round(cpu / text * 1e9, 1),
+            "mb_per_cpu_second": round(text / 1e6 / cpu, 1),
             "worker_peak_mib": round(watching.worker),
+            "worker_peak_pss_mib": round(watching.worker_pss),
             "driver_peak_mib": round(watching.driver),
             "total_peak_mib": round(watching.total),
+            "total_peak_pss_mib": round(watching.total_pss),
+            "store_files": sum(kind["files"] for kind in kinds.values()),
+            "store_bytes": sum(kind["bytes"] for kind in kinds.values()),
+            "stored": kinds,
+            "reports": {label: report for label, report in reports.items() if "minhash" in label},
         }
 
 
-def picture(found: list[dict[str, float]]) -> str:
+def killed(files: list[Path], workers: int, memory: str, scratch: Path, after: float, values: str) -> dict[str, Any]:
+    """Killed after so many seconds and taken up again; what was done before is not done again."""
+    with tempfile.TemporaryDirectory(prefix="scale-", dir=scratch) as folder:
+        inputs, store = link(files, Path(folder) / "inputs"), Path(folder) / "store"
+        first = start(inputs, store, workers, memory)
+        time.sleep(after)
+        os.killpg(first.pid, signal.SIGKILL)
+        first.communicate()
+        began = time.perf_counter()
+        second = start(inputs, store, workers, memory)
+        out, _ = second.communicate()
+        if second.returncode:
+            raise SystemExit(out)
+        if manifest_of(store)["values"] != values:
+            raise SystemExit("a run that was killed and taken up again ended with other values")
+        return {"killed_after_seconds": round(after, 1), "resumed_wall_seconds": round(time.perf_counter() - began, 1)}
+
+
+def picture(found: list[dict[str, Any]], workers: int) -> str:
     """Wall and CPU seconds against bytes of text, as SVG."""
     import matplotlib
 
@@ -119,7 +196,8 @@ def picture(found: list[dict[str, float]]) -> str:
     sizes = [f["text_bytes"] / 1e9 for f in found]
     for name, label in (("wall_seconds", "wall"), ("cpu_seconds", "CPU")):
         axes.plot(sizes, [f[name] for f in found], marker="o", label=label)
-    axes.set(xlabel="text, GB", ylabel="seconds", xlim=(0, None), ylim=(0, None), title="pipelines/clean.py, 2 workers")
+    title = f"pipelines/clean.py, {workers} workers"
+    axes.set(xlabel="text, GB", ylabel="seconds", xlim=(0, None), ylim=(0, None), title=title)
     axes.legend()
     text = io.StringIO()
     figure.savefig(text, format="svg", bbox_inches="tight")
@@ -128,24 +206,36 @@ def picture(found: list[dict[str, float]]) -> str:
 
 def main() -> None:
     """Measure every size."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", type=Path)
-    parser.add_argument("--sizes", type=float, nargs="+", default=[0.5e9, 1e9, 2e9])
+    parser.add_argument("--sizes", type=float, nargs="+", default=[1e9, 5e9, 20e9])
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--memory", default="1.5GiB")
+    parser.add_argument("--kill", action="store_true", help="run each size again, killed in the middle and resumed")
+    parser.add_argument("--scratch", type=Path, default=None, help="where stores are made (about the size of the text)")
+    parser.add_argument("--name", default="scale", help="of the result, if not scale.json")
     arguments = parser.parse_args()
     files = sorted(arguments.corpus.glob("*.parquet"))
-    found = []
+    found: list[dict[str, Any]] = []
     for size in arguments.sizes:
         count = max(1, round(size / 128e6))
         if count > len(files):
             raise SystemExit(f"{arguments.corpus} holds {len(files)} files, {size:.1e} bytes need {count}")
-        found.append(measure(files[:count], arguments.workers, arguments.memory))
-        print(found[-1], flush=True)
-    RESULTS.joinpath("scale.json").write_text(
-        json.dumps({"workers": arguments.workers, "memory_limit": arguments.memory, "runs": found}, indent=1)
-    )
-    RESULTS.joinpath("scale.svg").write_text(picture(found))
+        run = measure(files[:count], arguments.workers, arguments.memory, arguments.scratch)
+        if arguments.kill:
+            half = run["wall_seconds"] / 2
+            run |= killed(files[:count], arguments.workers, arguments.memory, arguments.scratch, half, run["values"])
+        found.append(run)
+        print({k: v for k, v in run.items() if k not in ("stored", "reports")}, flush=True)
+        result = {
+            "date": time.strftime("%Y-%m-%d"),
+            "workers": arguments.workers,
+            "memory_limit": arguments.memory,
+            "versions": {name: version(name) for name in PACKAGES},
+            "runs": found,
+        }
+        RESULTS.joinpath(f"{arguments.name}.json").write_text(json.dumps(result, indent=1) + "\n")
+    RESULTS.joinpath(f"{arguments.name}.svg").write_text(picture(found, arguments.workers))
 
 
 if __name__ == "__main__":

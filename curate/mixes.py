@@ -1,9 +1,10 @@
 """Writing a mix: the one text exchange.
 
 A row's place is the rank of a keyed hash of (seed, key, copy): a global shuffle that depends on nothing but the seed
-and the rows. Shards are ranges of that hash, cut by cumulative bytes of text at a resolution of 1/65,536 of the
-range. Map tasks write their rows sorted by shard, a collect task a shard sorts them by (hash, key, copy) and
-publishes one Parquet file that readers like: zstd, row groups of about 32 MiB, statistics and a page index.
+and the rows. Shards are ranges of that hash, cut by cumulative bytes of text at a resolution of 1/1,048,576 of the
+range, which is the most shards that there can be. Map tasks write their rows sorted by shard, a collect task a shard
+sorts them by (hash, key, copy) and publishes one Parquet file that readers like: zstd, row groups of about 32 MiB,
+statistics and a page index.
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from curate.hashing import halves, keyed
 from curate.parts import Columns, View, living_rows
 from curate.store import Store
 
-DIGIT = 16
+DIGIT = 20
 LABEL = "write"
 DATASET_LEVEL = 3  # of zstd, for what is kept and sent around
 
@@ -32,7 +33,7 @@ def places(keys: np.ndarray, copies: np.ndarray, seed: int) -> tuple[np.ndarray,
 
 
 def weigh(table: pa.Table, given: tuple[str, int]) -> pa.Table:
-    """Bytes of text and rows by the first 16 bits of the place, for the rows of a part."""
+    """Bytes of text and rows by the first DIGIT bits of the place, for the rows of a part."""
     column, seed = given
     copies = table[column].fill_null(0).to_numpy()
     index, place = places(halves(table["key"]), copies, seed)
