@@ -97,7 +97,8 @@ def quality(docs: pa.Table, truth: pa.Table, config: MinHash) -> dict[str, Any]:
 
     text = dict(zip(docs["id"].to_pylist(), docs["text"].to_pylist(), strict=True))
     name = {a: i for t in rows.parts for a, i in zip(t["address"].to_pylist(), t["id"].to_pylist(), strict=True)}
-    sets = {i: shingles(t) for i, t in text.items()}
+    within = {name[address] for end in ("a", "b") for address in pairs[end].to_pylist()}
+    sets = {i: shingles(text[i]) for i in within}  # sets of all would fill the memory
     found, right, furthest = set(), 0, 0.0
     for pair in pairs.to_pylist():
         a, b = name[pair["a"]], name[pair["b"]]
