@@ -31,6 +31,7 @@ from curate.errors import BadInput, BadPlan, MissingColumn, MissingExtra, Unknow
 from curate.stage import ColumnType, Direction, Grain, Needs, Rule, Score, Stage, arrow_type
 
 OURS = Path(package_file).parent
+IMPORTED_AS = {"fasttext_predict": "fasttext"}  # packages whose modules have another name
 
 
 def here() -> str:
@@ -248,7 +249,10 @@ def fit(fitter: Fitter, config: Any, sample: Frame | Gather, **bases: Fit | Give
 
 def given(path: Path | str) -> Given:
     """An artifact that exists already: a directory of files, identified by their content."""
-    return Given(here(), Path(path).absolute())
+    where = here()
+    if Path(path).is_file():
+        raise BadInput(f"{path} is a file", where=where, fix="give the directory that it lies in")
+    return Given(where, Path(path).absolute())
 
 
 def write(
@@ -596,5 +600,6 @@ def packages_of(extra: str) -> list[str]:
     for requirement in importlib.metadata.requires("curate") or []:
         name, _, marker = requirement.partition(";")
         if re.search(rf"""extra\s*==\s*["']{re.escape(extra)}["']""", marker):
-            found.append(re.split(r"[^A-Za-z0-9_.-]", name.strip())[0].replace("-", "_"))
+            package = re.split(r"[^A-Za-z0-9_.-]", name.strip())[0].replace("-", "_")
+            found.append(IMPORTED_AS.get(package, package))
     return found

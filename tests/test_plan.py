@@ -11,6 +11,7 @@ from curate import select
 from curate.columns import INT64, TEXT
 from curate.engines.local import Local
 from curate.errors import (
+    BadInput,
     BadPlan,
     CurateError,
     MissingColumn,
@@ -21,7 +22,7 @@ from curate.errors import (
 )
 from curate.evaluate import Runner
 from curate.outputs import content
-from curate.plan import Mix, check, conclude, fit, plan, read, write
+from curate.plan import Mix, check, conclude, fit, given, plan, read, write
 from curate.run import check_versions, plan_identity
 from curate.stage import Direction, Grain, stage
 from curate.store import Store
@@ -183,3 +184,10 @@ def test_conclude_takes_frames_too():
 
     node = conclude(Experiment(jobs=list, work=dict, conclude=dict, reads={}), None, {"a": docs()})
     assert node.inputs["a"].amount is None
+
+
+def test_a_given_artifact_is_a_directory(tmp_path):
+    file = tmp_path / "model.bin"
+    file.write_bytes(b"")
+    with pytest.raises(BadInput, match="is a file"):
+        given(file)
