@@ -134,7 +134,12 @@ SETTINGS: dict[str, tuple[Any, ...]] = {
     ),
     "pages.extract": (pages.Extract(), pages.Extract(extractor="trafilatura", fast=True, page_bytes=200, depth=3)),
     "repair.text": (repair.Repair(), repair.Repair(unescape_html="always", normalization="NFKC")),
-    "quality.measure": (quality.QualityMeasure(), quality.QualityMeasure(words="spacy")),
+    "quality.measure": (
+        quality.QualityMeasure(),
+        quality.QualityMeasure(words="spacy"),
+        quality.QualityMeasure(profiles=("gopher_repetition@dclm", "gopher@dclm", "gopher@dolma", "english@curator")),
+        quality.QualityMeasure(profiles=("gopher_repetition@dolma-v2", "fineweb2@fra_Latn"), columns=("longest_word",)),
+    ),
     "attributes.date": (attributes.Dates(), attributes.Dates(urls=(), dates=("date",), earliest=1, name="said")),
     "pii.mask": (pii.Mask(), pii.DATATROVE),
     "wordlists.measure": (wordlists.WordLists(), wordlists.WordLists(languages=("de", "en"), by="lang")),

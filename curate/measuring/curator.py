@@ -14,7 +14,7 @@ from numba import njit
 
 from curate.measuring.grams import GRAMS, LATER_COPIES, TOP_PLACE, count_grams
 from curate.measuring.pieces import between, count_copies, ends_with, inked
-from curate.measuring.unicode import ALPHABETIC, DECIMAL, marks
+from curate.measuring.unicode import ALPHABETIC, marks
 from curate.text import (
     INK,
     TOO_SMALL,
@@ -33,7 +33,7 @@ from curate.text import (
 
 CHARACTERS = 0
 PLAIN = 1                # A-Z a-z 0-9 ! ? , . and newlines
-DIGITS = 2
+DIGITS = 2               # 0-9
 BLANKS = 3               # tab, newline, carriage return, backspace, space
 BRACKETS = 4             # ( ) [ ] { } and mathematical angle brackets
 URL_CHARACTERS = 5
@@ -183,7 +183,6 @@ def _count_characters(
                 point == 0x28 or point == 0x29 or point == 0x5B or point == 0x5D or point == 0x7B or point == 0x7D
             )
         else:
-            out[DIGITS] += (marked[point] & DECIMAL) != 0
             out[BRACKETS] += point == 0x27E8 or point == 0x27E9
         if table[point] & INK:
             if not inside:

@@ -243,7 +243,7 @@ def english_curator() -> tuple[Rule, ...]:
         _CURATOR_EMPTY,
         Rule(pl.col("curator_other_character_share") <= 0.25, "alpha_numeric"),
         _CURATOR_SYMBOLS,
-        Rule(pl.col("digit_share") <= 0.15, "numbers_ratio"),
+        Rule(pl.col("ascii_digit_share") <= 0.15, "numbers_ratio"),
         Rule(pl.col("curator_url_character_share") <= 0.2, "urls_ratio"),
         Rule(pl.col("curator_blank_share") <= 0.25, "white_space"),
         Rule(pl.col("curator_bracket_share") <= 0.1, "parentheses_ratio"),

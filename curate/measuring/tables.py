@@ -146,7 +146,7 @@ _CURATOR_BASICS: dict[str, Of] = {
     "mean_length_all_words": Share(curator.WORD_CHARACTERS, curator.WORDS),
     "longest_word": curator.LONGEST_WORD,
     "stop_word_occurrences": curator.STOP_WORDS,
-    "digit_share": Share(curator.DIGITS, curator.CHARACTERS),
+    "ascii_digit_share": Share(curator.DIGITS, curator.CHARACTERS),
     "curator_other_character_share": Share(curator.PLAIN, curator.CHARACTERS, rest=True),
     "curator_symbol_word_share": Share(curator.SYMBOL_WORDS, curator.WORDS),
     "curator_url_character_share": Share(curator.URL_CHARACTERS, curator.CHARACTERS),

@@ -45,9 +45,8 @@ PICTURE = 32             # Extended_Pictographic
 ALNUM = 64               # str.isalnum
 
 # Classes of a code point in `marks`.
-DECIMAL = 1              # str.isdecimal
-ALPHABETIC = 2
-STARTS_WORD = 4          # str.isalnum
+ALPHABETIC = 1
+STARTS_WORD = 2          # str.isalnum
 
 
 @lru_cache(maxsize=1)
@@ -59,11 +58,9 @@ def _properties() -> dict[str, list[int]]:
 
 @lru_cache(maxsize=1)
 def marks() -> Bytes:
-    """The classes DECIMAL, ALPHABETIC and STARTS_WORD of every code point, uint8 (0x110000,): one bit a class."""
+    """The classes ALPHABETIC and STARTS_WORD of every code point, uint8 (0x110000,): one bit a class."""
     table = np.zeros(len(classes()), dtype=np.uint8)
-    for point in range(table.size):
-        character = chr(point)
-        table[point] = DECIMAL * character.isdecimal() + STARTS_WORD * character.isalnum()
+    table[[point for point in range(table.size) if chr(point).isalnum()]] = STARTS_WORD
     table[_properties()["Alphabetic"]] |= ALPHABETIC
     table.flags.writeable = False
     return table
