@@ -13,6 +13,7 @@ Prints a line a size; writes benchmarks/results/scale.json after every one, and 
 """
 
 import argparse
+import hashlib
 import json
 import os
 import re
@@ -94,6 +95,12 @@ def manifest_of(store: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text()))
 
 
+def values_of(manifest: dict[str, Any]) -> str:
+    """One hash of every step's values and the mix's; labels are left out, for they name the folder of the inputs."""
+    found = [step.get("values") for step in manifest["steps"]] + [manifest["mixes"]["clean"]["values"]]
+    return hashlib.sha256(json.dumps(found).encode()).hexdigest()[:16]
+
+
 def stored(store: Path) -> dict[str, dict[str, int]]:
     """Files and bytes of a store by kind; of exchanges, by step, label and phase."""
     found: dict[str, dict[str, int]] = defaultdict(lambda: {"files": 0, "bytes": 0})
@@ -148,7 +155,7 @@ def measure(files: list[Path], workers: int, memory: str, scratch: Path) -> dict
             "parts": manifest["steps"][0]["parts"],
             "kept": manifest["mixes"]["clean"]["rows"],
             "kept_bytes": manifest["mixes"]["clean"]["text_bytes"],
-            "values": manifest["values"],
+            "values": values_of(manifest),
             "wall_seconds": round(seconds, 1),
             "cpu_seconds": round(cpu, 1),
             "cpu_seconds_a_gb": round(cpu / text * 1e9, 1),
@@ -178,7 +185,7 @@ def killed(files: list[Path], workers: int, memory: str, scratch: Path, after: f
         out, _ = second.communicate()
         if second.returncode:
             raise SystemExit(out)
-        if manifest_of(store)["values"] != values:
+        if values_of(manifest_of(store)) != values:
             raise SystemExit("a run that was killed and taken up again ended with other values")
         return {"killed_after_seconds": round(after, 1), "resumed_wall_seconds": round(time.perf_counter() - began, 1)}
 
