@@ -128,7 +128,7 @@ def _find(slots: Hashes, key: np.uint64) -> Int:
 
 
 @njit(cache=True, nogil=True)
-def _hash(hashed: Hashes, at: Offsets, low: Int, high: Int) -> np.uint64:
+def hash_part(hashed: Hashes, at: Offsets, low: Int, high: Int) -> np.uint64:
     """The hash of a piece's code points from ``low`` to ``high``."""
     return plus(hashed[high], PRIME - times(hashed[low], power(at[high] - at[low])))
 
@@ -189,7 +189,7 @@ def _suffix(points: Offsets, kinds: Kinds, at: Offsets, hashed: Hashes, units: H
     while start > low and high - start < 8 and not _digit(points[start - 1]):
         start -= 1
     if low < start < high and _digit(points[start - 1]) and high - start > found:
-        key = _hash(hashed, at, start, high)
+        key = hash_part(hashed, at, start, high)
         if units[_find(units, key)] == key:
             found = high - start
     return found
@@ -378,7 +378,7 @@ def cut(
     room = bounds.size
     whole = False            # what is left is a special case of one token
     while low < high and not whole:
-        key = _hash(hashed, at, low, high)
+        key = hash_part(hashed, at, low, high)
         if specials[_find(specials, key)] == key:
             return ASK_SPACY
         if wholes[_find(wholes, key)] == key:
@@ -386,7 +386,7 @@ def cut(
             break
         prefix = _prefix(points, kinds, low, high)
         if 0 < prefix < high - low:
-            key = _hash(hashed, at, low + prefix, high)
+            key = hash_part(hashed, at, low + prefix, high)
             if specials[_find(specials, key)] == key:
                 return ASK_SPACY
             whole = wholes[_find(wholes, key)] == key
@@ -394,7 +394,7 @@ def cut(
         if not whole and low + prefix < high:
             suffix = _suffix(points, kinds, at, hashed, units, low + prefix, high)
         if 0 < suffix < high - low:
-            key = _hash(hashed, at, low, high - suffix)
+            key = hash_part(hashed, at, low, high - suffix)
             if specials[_find(specials, key)] == key:
                 return ASK_SPACY
             if wholes[_find(wholes, key)] == key:
@@ -446,7 +446,7 @@ def cut(
         for j in range(k + 1, count + 1):
             if at[bounds[j]] - at[bounds[k]] > longest:
                 break
-            key = _hash(hashed, at, bounds[k], bounds[j])
+            key = hash_part(hashed, at, bounds[k], bounds[j])
             if specials[_find(specials, key)] == key or (j > k + 1 and wholes[_find(wholes, key)] == key):
                 return ASK_SPACY
     return count

@@ -60,7 +60,7 @@ from curate.characters import (
     string_buffers,
     times,
 )
-from curate.english import ASK_SPACY, LONGEST, Rules, cut
+from curate.english import ASK_SPACY, LONGEST, Rules, cut, hash_part
 from curate.english import rules as english_rules
 from curate.errors import MissingExtra, UnknownSetting
 
@@ -297,12 +297,14 @@ def _rehash(old: Hashes, new: Hashes) -> None:
 
 @njit(cache=True, nogil=True)
 def _cut_english(
-    data: Bytes, pieces: Offsets, rules: Rules, table: Bytes, memo: Memo, used: int
-) -> tuple[int, int]:
+    data: Bytes, pieces: Offsets, done: int, left: int, rules: Rules, table: Bytes, memo: Memo, used: int
+) -> tuple[int, int, int]:
     """Store the words of pieces that need no spaCy; move the others to the front of ``pieces``.
 
+    Goes on from ``done`` pieces, of which ``left`` were moved, until the memo has no room for those of a longest one.
+
     Returns:
-        words stored, and how many pieces are left.
+        words stored, pieces done, pieces left.
     """
     kinds, specials, wholes, units, longest = rules
     slots, known = memo
@@ -310,10 +312,10 @@ def _cut_english(
     at = np.empty(LONGEST + 1, dtype=np.int64)
     hashed = np.empty(LONGEST + 1, dtype=np.uint64)
     bounds = np.empty(LONGEST + 1, dtype=np.int64)
-    left = 0
-    for k in range(len(pieces)):
-        start = pieces[k, 0]
-        end = pieces[k, 1]
+    while done < len(pieces) and used + LONGEST <= len(known):
+        start = pieces[done, 0]
+        end = pieces[done, 1]
+        done += 1
         n = cut(data, start, end, kinds, specials, wholes, units, longest, points, at, hashed, bounds)
         if n == ASK_SPACY:
             pieces[left, 0] = start
@@ -326,14 +328,16 @@ def _cut_english(
             continue
         slots[slot, 1] = (np.uint64(used) << _COUNT_BITS) | np.uint64(n)
         for j in range(n):
-            first = at[bounds[j]]
-            after = at[bounds[j + 1]]
-            value, length, seen, _ = read_span(data, first, after, table)
-            known[used, 0] = value
-            size = np.uint64(after - first)
-            known[used, 1] = (size << _SIZE_BITS) | (np.uint64(length) << _LENGTH_BITS) | np.uint64(seen)
+            low = bounds[j]
+            high = bounds[j + 1]
+            seen = np.uint64(0)
+            for k in range(low, high):
+                seen |= np.uint64(table[points[k]])
+            known[used, 0] = hash_part(hashed, at, low, high)
+            size = np.uint64(at[high] - at[low])
+            known[used, 1] = (size << _SIZE_BITS) | (np.uint64(high - low) << _LENGTH_BITS) | seen
             used += 1
-    return used, left
+    return used, done, left
 
 
 def _with_room(words: Hashes, used: int, room: int) -> Hashes:
@@ -391,7 +395,7 @@ class WordMemo:
             self._waits = True
             slots, words = self._memo
             if 2 * (self._pieces + self.AT_ONCE) > len(slots):
-                larger = np.zeros((2 * len(slots), 2), dtype=np.uint64)
+                larger = np.zeros((4 * len(slots), 2), dtype=np.uint64)
                 _rehash(slots, larger)
                 self._memo = Memo(larger, words)
         return self._memo, waiting
@@ -402,11 +406,12 @@ class WordMemo:
         self._pieces += len(pieces)
         rules = _english_rules() if self._language == "en" and len(pieces) else None
         if rules is not None:
-            slots, words = self._memo
-            room = np.minimum(pieces[:, 1] - pieces[:, 0], LONGEST).sum()
-            words = _with_room(words, self._used, int(room))
-            self._memo = Memo(slots, words)
-            self._used, left = _cut_english(data, pieces, rules, classes(), self._memo, self._used)
+            done = left = 0
+            while done < len(pieces):
+                slots, words = self._memo
+                self._memo = Memo(slots, _with_room(words, self._used, LONGEST))
+                answer = _cut_english(data, pieces, done, left, rules, classes(), self._memo, self._used)
+                self._used, done, left = answer
             pieces = pieces[:left]
         if len(pieces):
             lines = _join(data, pieces)
