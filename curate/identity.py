@@ -13,7 +13,11 @@ import ast
 import hashlib
 import importlib.util
 import inspect
+import json
+import os
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import cache
@@ -101,10 +105,26 @@ def _closure(path: str, module: str) -> str:
 
 @cache
 def _parsed(file: str, name: str, beside: Path) -> tuple[str, tuple[str, ...]]:
-    """A file's hash, and the modules of ours that it imports."""
-    tree = ast.parse(Path(file).read_text(encoding="utf-8"))
-    imported = tuple(sorted(_own_imports(tree, name, beside)))
-    return hashlib.sha256(ast.dump(_bare(tree)).encode()).hexdigest()[:16], imported
+    """A file's hash, and the modules that it imports: this project's, and those that lie ``beside`` a user's."""
+    found, mentioned = _read(Path(file).read_bytes())
+    own = {n for n in mentioned if n != name and (n.split(".")[0] in OURS or _lies(beside, n.split(".")[0]))}
+    return found, tuple(sorted(own))
+
+
+def _read(source: bytes) -> tuple[str, list[str]]:
+    """The hash of a source's bare tree and the modules that it mentions; parsed once a machine, for it takes time."""
+    known = hashlib.sha256(source + sys.version.encode()).hexdigest()[:32]  # what a tree looks like follows Python
+    cache = Path(os.environ["NUMBA_CACHE_DIR"]) / "sources" / f"{known}.json"
+    try:
+        found, mentioned = json.loads(cache.read_text())
+    except (OSError, ValueError):  # not there yet, or written half
+        tree = ast.parse(source)
+        mentioned = sorted(_imports(tree))
+        found = hashlib.sha256(ast.dump(_bare(tree)).encode()).hexdigest()[:16]
+        with suppress(OSError):  # a cache that cannot be written only costs time
+            cache.parent.mkdir(exist_ok=True)
+            cache.write_text(json.dumps([found, mentioned]))
+    return str(found), list(mentioned)
 
 
 def _bare(tree: ast.AST) -> ast.AST:
@@ -120,15 +140,15 @@ def _bare(tree: ast.AST) -> ast.AST:
     return tree
 
 
-def _own_imports(tree: ast.AST, name: str, beside: Path) -> set[str]:
-    """Modules that a module imports, inside functions too: this project's, and those that lie ``beside`` a user's."""
+def _imports(tree: ast.AST) -> set[str]:
+    """Modules that a module imports, inside functions too, and the names in them that may be modules."""
     found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return {n for n in found if n != name and (n.split(".")[0] in OURS or _lies(beside, n.split(".")[0]))}
+    return found
 
 
 def _lies(beside: Path, top: str) -> bool:

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from toys import Count, Lists, letters, longest, most_frequent_first, share, words
 
-from curate import select
+from curate import identity, select
 from curate.columns import INT64, TEXT
 from curate.engines.local import Local
 from curate.errors import (
@@ -191,3 +191,20 @@ def test_a_given_artifact_is_a_directory(tmp_path):
     file.write_bytes(b"")
     with pytest.raises(BadInput, match="is a file"):
         given(file)
+
+
+def test_a_source_is_parsed_once_a_machine(tmp_path, monkeypatch):
+    """What was remembered of a source is what parsing gives; a cache that is broken or missing changes nothing."""
+    source = b'"""Story."""\nimport curate.store\nfrom curate.stage import stage as s\nx = 1  # why\n'
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    fresh = identity._read(source)
+    assert fresh[1] == ["curate.stage", "curate.stage.stage", "curate.store"]
+    [file] = (tmp_path / "sources").iterdir()
+    with monkeypatch.context() as parsing:
+        parsing.setattr(identity.ast, "parse", None)
+        assert identity._read(source) == fresh
+    file.write_text("[")
+    assert identity._read(source) == fresh
+    assert identity._read(source.replace(b"  # why", b"").replace(b"Story", b"Tale")) == fresh
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "nowhere"))
+    assert identity._read(source) == fresh
