@@ -67,6 +67,26 @@ class Rules(NamedTuple):
     longest: int         # bytes of the longest special case
 
 
+class Scratch(NamedTuple):
+    """Room for one piece, LONGEST + 1 of each."""
+
+    points: Offsets      # its code points
+    at: Offsets          # the byte where each starts, and the end
+    hashed: Hashes       # the hash of all bytes before
+    bounds: Offsets      # where tokens start, as indices into the others, and the end
+
+
+def new_scratch() -> Scratch:
+    """Room for one piece."""
+    room = LONGEST + 1
+    return Scratch(
+        np.empty(room, dtype=np.int64),
+        np.empty(room, dtype=np.int64),
+        np.empty(room, dtype=np.uint64),
+        np.empty(room, dtype=np.int64),
+    )
+
+
 @lru_cache(maxsize=1)
 def rules(tokenizer: Any) -> Rules | None:
     """The tables for spaCy's English tokenizer, or None where its rules are not those that the kernel knows."""
@@ -313,63 +333,38 @@ def _is_url(points: Offsets, kinds: Kinds, low: Int, high: Int) -> Int:
 
 
 @njit(cache=True, nogil=True)
-def cut(
-    data: Bytes,
-    start: Int,
-    end: Int,
-    kinds: Kinds,
-    specials: Hashes,
-    wholes: Hashes,
-    units: Hashes,
-    longest: Int,
-    points: Offsets,
-    at: Offsets,
-    hashed: Hashes,
-    bounds: Offsets,
-) -> Int:
-    """Cut ``data[start:end]``, which holds no whitespace, into tokens.
-
-    Args:
-        data: bytes of UTF-8.
-        start: the piece's first byte.
-        end: the byte after it.
-        kinds: this and the next four are fields of ``Rules``.
-        specials: hashes of special cases.
-        wholes: hashes of special cases of one token.
-        units: hashes of units.
-        longest: bytes of the longest special case.
-        points: room for LONGEST + 1 code points.
-        at: room for as many; where each starts.
-        hashed: room for as many; the hash of all bytes before.
-        bounds: room for as many; on return where tokens start, as indices into ``at``, and the end.
+def cut(data: Bytes, start: Int, end: Int, value: np.uint64, rules: Rules, scratch: Scratch) -> Int:
+    """Cut ``data[start:end]``, which holds no whitespace and whose hash is ``value``, into tokens.
 
     Returns:
-        the number of tokens, or ASK_SPACY.
+        the number of tokens, or ASK_SPACY. Where it is more than 1, ``scratch`` says where they are.
     """
+    kinds, specials, wholes, units, longest = rules
+    points, at, hashed, bounds = scratch
     n: Int = 0
-    plain = True
     i: Int = start
+    while i < end:           # letters alone match no rule
+        point, after = next_character(data, i, end)
+        if kinds[point] & (LETTER | PREFIX | SUFFIX | ICON) != LETTER:
+            break
+        i = after
+    if i == end:
+        return ASK_SPACY if specials[_find(specials, value)] == value else 1
+    i = start
     hashed[0] = 0
     while i < end:
         if n == LONGEST:
             return ASK_SPACY
-        point, after = next_character(data, i, end)
-        points[n] = point
+        points[n], after = next_character(data, i, end)
         at[n] = i
-        plain &= (kinds[point] & (LETTER | PREFIX | SUFFIX | ICON)) == LETTER
-        value = hashed[n]
+        total = hashed[n]
         for k in range(i, after):
-            value = plus(times(value, BASE), np.uint64(data[k]) + np.uint64(1))
-        hashed[n + 1] = value
+            total = plus(times(total, BASE), np.uint64(data[k]) + np.uint64(1))
         n += 1
+        hashed[n] = total
         i = after
     at[n] = end
     bounds[0] = 0
-    if plain:  # letters alone match no rule
-        if specials[_find(specials, hashed[n])] == hashed[n]:
-            return ASK_SPACY
-        bounds[1] = n
-        return 1
 
     low: Int = 0
     high: Int = n

@@ -60,7 +60,7 @@ from curate.characters import (
     string_buffers,
     times,
 )
-from curate.english import ASK_SPACY, LONGEST, Rules, cut, hash_part
+from curate.english import LONGEST, Rules, Scratch, cut, hash_part, new_scratch
 from curate.english import rules as english_rules
 from curate.errors import MissingExtra, UnknownSetting
 
@@ -122,10 +122,16 @@ class Memo(NamedTuple):
 
     slots: Hashes        # (m, 2): key, 0 where free; first word and number of words, or _WAITS while spaCy is not asked
     words: Hashes        # (k, 2): hash; bytes, code points and classes. Not for pieces that are one word
+    state: Offsets       # how many words are used, how many pieces are new, how many may be
+    rules: Rules         # of spaCy's English, or empty tables: then spaCy is asked for every new piece
+    scratch: Scratch
 
 
+_USED, _NEW, _MOST_NEW = range(3)
+_NO_RULES = Rules(np.zeros(0, dtype=np.uint16), *(np.zeros(0, dtype=np.uint64) for _ in range(3)), 0)
 _WAITS = np.uint64((1 << 64) - 1)
 _IS_A_WORD = np.uint64(1)
+_NO_ROOM = np.uint64(0)
 _COUNT_BITS = np.uint64(24)                  # of a slot's second half; a piece has at most LONGEST_PIECE words
 _COUNT_MASK = np.uint64((1 << 24) - 1)
 _KIND_MASK = np.uint64((1 << 8) - 1)         # of a word's second half: classes, then code points, then bytes
@@ -161,6 +167,43 @@ def _slot(slots: Hashes, key: np.uint64) -> Int:
 
 
 @njit(cache=True, nogil=True)
+def _meet(data: Bytes, start: Int, end: Int, value: np.uint64, table: Bytes, memo: Memo, waiting: Offsets) -> np.uint64:
+    """What to store of a new piece, whose hash is ``value``: _WAITS if spaCy has to be asked, or _NO_ROOM."""
+    _, known, state, rules, scratch = memo
+    if state[_NEW] == state[_MOST_NEW]:
+        return _NO_ROOM
+    if rules.kinds.size > 0:
+        used = state[_USED]
+        if used + LONGEST > len(known):
+            return _NO_ROOM
+        n = cut(data, start, end, value, rules, scratch)
+        if n > 0:
+            state[_NEW] += 1
+            if n == 1:
+                return _IS_A_WORD
+            points, at, hashed, bounds = scratch
+            for j in range(n):
+                low = bounds[j]
+                high = bounds[j + 1]
+                seen = np.uint64(0)
+                for k in range(low, high):
+                    seen |= np.uint64(table[points[k]])
+                size = np.uint64(at[high] - at[low])
+                known[used + j, 0] = hash_part(hashed, at, low, high)
+                known[used + j, 1] = (size << _SIZE_BITS) | (np.uint64(high - low) << _LENGTH_BITS) | seen
+            state[_USED] = used + n
+            return (np.uint64(used) << _COUNT_BITS) | np.uint64(n)
+    line = waiting[0, 0]
+    if line == len(waiting):
+        return _NO_ROOM
+    waiting[line, 0] = start
+    waiting[line, 1] = end
+    waiting[0, 0] = line + 1
+    state[_NEW] += 1
+    return _WAITS
+
+
+@njit(cache=True, nogil=True)
 def split_words(data: Bytes, start: Int, end: Int, table: Bytes, memo: Memo, waiting: Offsets, into: Words) -> Int:
     """Write the words of ``data[start:end]`` to ``into``.
 
@@ -177,7 +220,8 @@ def split_words(data: Bytes, start: Int, end: Int, table: Bytes, memo: Memo, wai
         the number of words, or one of UNSEEN, NO_ROOM, TOO_SMALL.
     """
     # An array is taken out of its tuple once: each time costs an atomic count of its references.
-    slots, known = memo
+    slots = memo.slots
+    known = memo.words
     hashes, sizes, lengths, kinds = into
     remembers = len(slots) > 0
     room = sizes.size
@@ -204,14 +248,11 @@ def split_words(data: Bytes, start: Int, end: Int, table: Bytes, memo: Memo, wai
         if remembers and stop - i <= LONGEST_PIECE:
             at = _slot(slots, value | _TAKEN)
             if slots[at, 0] == 0:
-                used = waiting[0, 0]
-                if used == len(waiting):
+                found = _meet(data, i, stop, value, table, memo, waiting)
+                if found == _NO_ROOM:
                     return NO_ROOM
-                waiting[used, 0] = i
-                waiting[used, 1] = stop
-                waiting[0, 0] = used + 1
                 slots[at, 0] = value | _TAKEN
-                slots[at, 1] = _WAITS
+                slots[at, 1] = found
             found = slots[at, 1]
             unseen |= found == _WAITS
         if unseen:
@@ -258,7 +299,8 @@ def _learn(lines: Bytes, lengths: Offsets, table: Bytes, memo: Memo, used: int) 
 
     A line feed is a token of its own. ``used`` words are stored already.
     """
-    slots, known = memo
+    slots = memo.slots
+    known = memo.words
     line: Int = 0
     i: Int = 0
     first = used
@@ -293,51 +335,6 @@ def _rehash(old: Hashes, new: Hashes) -> None:
             at = _slot(new, old[i, 0])
             new[at, 0] = old[i, 0]
             new[at, 1] = old[i, 1]
-
-
-@njit(cache=True, nogil=True)
-def _cut_english(
-    data: Bytes, pieces: Offsets, done: int, left: int, rules: Rules, table: Bytes, memo: Memo, used: int
-) -> tuple[int, int, int]:
-    """Store the words of pieces that need no spaCy; move the others to the front of ``pieces``.
-
-    Goes on from ``done`` pieces, of which ``left`` were moved, until the memo has no room for those of a longest one.
-
-    Returns:
-        words stored, pieces done, pieces left.
-    """
-    kinds, specials, wholes, units, longest = rules
-    slots, known = memo
-    points = np.empty(LONGEST + 1, dtype=np.int64)
-    at = np.empty(LONGEST + 1, dtype=np.int64)
-    hashed = np.empty(LONGEST + 1, dtype=np.uint64)
-    bounds = np.empty(LONGEST + 1, dtype=np.int64)
-    while done < len(pieces) and used + LONGEST <= len(known):
-        start = pieces[done, 0]
-        end = pieces[done, 1]
-        done += 1
-        n = cut(data, start, end, kinds, specials, wholes, units, longest, points, at, hashed, bounds)
-        if n == ASK_SPACY:
-            pieces[left, 0] = start
-            pieces[left, 1] = end
-            left += 1
-            continue
-        slot = _slot(slots, hashed[bounds[n]] | _TAKEN)
-        if n == 1:
-            slots[slot, 1] = _IS_A_WORD
-            continue
-        slots[slot, 1] = (np.uint64(used) << _COUNT_BITS) | np.uint64(n)
-        for j in range(n):
-            low = bounds[j]
-            high = bounds[j + 1]
-            seen = np.uint64(0)
-            for k in range(low, high):
-                seen |= np.uint64(table[points[k]])
-            known[used, 0] = hash_part(hashed, at, low, high)
-            size = np.uint64(at[high] - at[low])
-            known[used, 1] = (size << _SIZE_BITS) | (np.uint64(high - low) << _LENGTH_BITS) | seen
-            used += 1
-    return used, done, left
 
 
 def _with_room(words: Hashes, used: int, room: int) -> Hashes:
@@ -380,9 +377,15 @@ class WordMemo:
     def forget(self) -> None:
         """Start afresh."""
         slots = 4 * self.AT_ONCE if self._spacy else 0
-        self._memo = Memo(np.zeros((slots, 2), dtype=np.uint64), np.empty((0, 2), dtype=np.uint64))
+        rules = _english_rules() if self._spacy and self._language == "en" else None
+        self._memo = Memo(
+            np.zeros((slots, 2), dtype=np.uint64),
+            np.empty((0, 2), dtype=np.uint64),
+            np.zeros(3, dtype=np.int64),
+            rules or _NO_RULES,
+            new_scratch(),
+        )
         self._pieces = 0
-        self._used = 0
         self._waits = False
 
     def begin(self) -> tuple[Memo, Offsets]:
@@ -393,32 +396,29 @@ class WordMemo:
             if self._waits:  # an error left pieces that nobody asked for
                 self.forget()
             self._waits = True
-            slots, words = self._memo
-            if 2 * (self._pieces + self.AT_ONCE) > len(slots):
-                larger = np.zeros((4 * len(slots), 2), dtype=np.uint64)
-                _rehash(slots, larger)
-                self._memo = Memo(larger, words)
+            memo = self._memo
+            memo.state[_NEW] = 0
+            memo.state[_MOST_NEW] = self.AT_ONCE
+            if 2 * (self._pieces + self.AT_ONCE) > len(memo.slots):
+                larger = np.zeros((4 * len(memo.slots), 2), dtype=np.uint64)
+                _rehash(memo.slots, larger)
+                memo = memo._replace(slots=larger)
+            if memo.rules.kinds.size:
+                memo = memo._replace(words=_with_room(memo.words, int(memo.state[_USED]), LONGEST))
+            self._memo = memo
         return self._memo, waiting
 
     def learn(self, data: Bytes, waiting: Offsets) -> None:
-        """Ask spaCy for the pieces that a kernel did not find."""
+        """Ask spaCy for the pieces that a kernel could not cut."""
         pieces = waiting[1 : waiting[0, 0]]
-        self._pieces += len(pieces)
-        rules = _english_rules() if self._language == "en" and len(pieces) else None
-        if rules is not None:
-            done = left = 0
-            while done < len(pieces):
-                slots, words = self._memo
-                self._memo = Memo(slots, _with_room(words, self._used, LONGEST))
-                answer = _cut_english(data, pieces, done, left, rules, classes(), self._memo, self._used)
-                self._used, done, left = answer
-            pieces = pieces[:left]
+        memo = self._memo
+        self._pieces += int(memo.state[_NEW])
         if len(pieces):
             lines = _join(data, pieces)
             lengths = _spacy_lengths(lines.tobytes().decode(), self._language)
-            slots, words = self._memo
-            self._memo = Memo(slots, _with_room(words, self._used, len(lengths)))
-            self._used = _learn(lines, lengths, classes(), self._memo, self._used)
+            used = int(memo.state[_USED])
+            self._memo = memo = memo._replace(words=_with_room(memo.words, used, len(lengths)))
+            memo.state[_USED] = _learn(lines, lengths, classes(), memo, used)
         self._waits = False
 
 

@@ -213,7 +213,7 @@ def words_of(texts: list[str], memory: WordMemo) -> list[list[str]]:
                 found.append(word)
             assert written == ""
             answers[row] = found
-        assert len(late) < len(rows) or waiting[0, 0] > 1
+        assert len(late) < len(rows) or memo.state[1] > 0
         memory.learn(data, waiting)
         rows = late
     return answers

@@ -29,6 +29,7 @@ from curate.text import (
     new_words,
     next_character,
     split_words,
+    word_memo,
 )
 
 CHARACTERS = 0
@@ -88,7 +89,9 @@ _NOTICE_STARTS = tuple(
 def count(offsets: Offsets, data: Bytes, *, basics: bool, repetition: bool) -> Offsets:
     """Counts, int64 (n, COUNTS): ``basics`` are the characters, words and lines, ``repetition`` copies and n-grams."""
     counts = np.zeros((len(offsets) - 1, COUNTS), dtype=np.int64)
-    _count(offsets, data, classes(), marks(), _hashes(_STOPS), _hashes(_ELLIPSES), basics, repetition, counts)
+    memo, waiting = word_memo("whitespace").begin()
+    hashes = _hashes(_STOPS), _hashes(_ELLIPSES)
+    _count(offsets, data, classes(), marks(), memo, waiting, *hashes, basics, repetition, counts)
     return counts
 
 
@@ -103,6 +106,8 @@ def _count(
     data: Bytes,
     table: Bytes,
     marked: Bytes,
+    memo: Memo,
+    waiting: Offsets,
     stops: Hashes,
     ellipses: Hashes,
     basics: bool,
@@ -111,17 +116,15 @@ def _count(
 ) -> None:
     words = new_words(1 << 12)
     starts = np.empty(1 << 12, dtype=np.int64)
-    none = Memo(np.zeros((0, 2), dtype=np.uint64), np.zeros((0, 2), dtype=np.uint64))
-    waiting = np.zeros((1, 2), dtype=np.int64)
     grams = np.empty(GRAMS, dtype=np.int64)
     for row in range(len(counts)):
         start = offsets[row]
         end = offsets[row + 1]
         out = counts[row]
-        n = split_words(data, start, end, table, none, waiting, words)
+        n = split_words(data, start, end, table, memo, waiting, words)
         while n == TOO_SMALL:
             words = new_words(2 * words.sizes.size)
-            n = split_words(data, start, end, table, none, waiting, words)
+            n = split_words(data, start, end, table, memo, waiting, words)
         while starts.size < words.sizes.size:
             starts = np.empty(2 * starts.size, dtype=np.int64)
         _count_characters(data, start, end, table, marked, starts, out)

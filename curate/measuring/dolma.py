@@ -24,6 +24,7 @@ from curate.text import (
     new_words,
     next_character,
     split_words,
+    word_memo,
 )
 
 WORDS = 0
@@ -51,27 +52,32 @@ def count(offsets: Offsets, data: Bytes, *, repetition: bool) -> Offsets:
     counts = np.zeros((len(offsets) - 1, COUNTS), dtype=np.int64)
     spelled = [np.frombuffer(word.encode(), dtype=np.uint8) for word in _WORDS]
     stops = np.array([hash_bytes(letters, 0, len(letters)) for letters in spelled], dtype=np.uint64)
-    _count(offsets, data, classes(), stops, repetition, counts)
+    _count(offsets, data, classes(), *word_memo("whitespace").begin(), stops, repetition, counts)
     return counts
 
 
 @njit(cache=True, nogil=True)
 def _count(
-    offsets: Offsets, data: Bytes, table: Bytes, stops: Hashes, repetition: bool, counts: Offsets
+    offsets: Offsets,
+    data: Bytes,
+    table: Bytes,
+    memo: Memo,
+    waiting: Offsets,
+    stops: Hashes,
+    repetition: bool,
+    counts: Offsets,
 ) -> None:
     words = new_words(1 << 12)
-    none = Memo(np.zeros((0, 2), dtype=np.uint64), np.zeros((0, 2), dtype=np.uint64))
-    waiting = np.zeros((1, 2), dtype=np.int64)
     grams = np.empty(GRAMS, dtype=np.int64)
     histogram = np.zeros(1 << 10, dtype=np.int64)
     for row in range(len(counts)):
         start = offsets[row]
         end = offsets[row + 1]
         out = counts[row]
-        n = split_words(data, start, end, table, none, waiting, words)
+        n = split_words(data, start, end, table, memo, waiting, words)
         while n == TOO_SMALL:
             words = new_words(2 * words.sizes.size)
-            n = split_words(data, start, end, table, none, waiting, words)
+            n = split_words(data, start, end, table, memo, waiting, words)
         _count_words(words, n, stops, histogram, out)
         _count_symbols(data, start, end, table, out)
         _count_lines(data, between(data, start, end, 1), table, out[LINES:])
