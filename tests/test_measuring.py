@@ -347,6 +347,19 @@ def test_the_same_numbers_whoever_counts_them():
         assert all(one == found[0] for one in found), name
 
 
+def test_threads_change_nothing(monkeypatch):
+    values = [TEXT, None, "", "don't " * 30, *(f"text {i}, of {i % 3}..." for i in range(40))]
+    for config in (QualityMeasure(), QualityMeasure(profiles=("gopher@datatrove", "english@curator"))):
+        alone = measure(table(values), config)
+        for threads in (2, 3, 100):
+            monkeypatch.setattr(tables, "THREADS", threads)
+            assert measure(table(values)[:2], config) == alone[:2]
+            assert measure(table(values), config) == alone
+            assert measure(table(values)[3:], config) == alone[3:]
+            tables._pool.cache_clear()
+        monkeypatch.setattr(tables, "THREADS", 1)
+
+
 def test_columns_are_added_to_profiles():
     config = QualityMeasure(profiles=("light",), columns=("ascii_digit_share", "lines"))
     assert list(measure.writes(config)) == ["lines", "duplicate_line_share", "ascii_digit_share"]

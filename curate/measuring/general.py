@@ -38,7 +38,6 @@ from curate.text import (
     next_character,
     plus,
     power,
-    read_span,
     split_words,
     times,
     word_memo,
@@ -157,7 +156,7 @@ def _count_rows(
         if groups & (SINGLE | PARAGRAPH):
             inked_start, inked_end = _count_characters(data, start, end, table, out)
             if groups & PARAGRAPH:
-                _count_paragraphs(data, inked_start, inked_end, table, out)
+                _count_paragraphs(data, inked_start, inked_end, out)
         if groups & LINE:
             _count_lines(data, start, end, table, out)
         if groups & WORD:
@@ -219,7 +218,16 @@ def _count_characters(data: Bytes, start: Int, end: Int, table: Bytes, out: Coun
 
 
 @njit(cache=True, nogil=True)
-def _count_paragraphs(data: Bytes, start: Int, end: Int, table: Bytes, out: Counts) -> None:
+def _characters(data: Bytes, start: Int, end: Int) -> Int:
+    """Code points of a text in UTF-8: bytes that do not go on with one."""
+    count: Int = 0
+    for i in range(start, end):
+        count += (data[i] & 0xC0) != 0x80
+    return count
+
+
+@njit(cache=True, nogil=True)
+def _count_paragraphs(data: Bytes, start: Int, end: Int, out: Counts) -> None:
     spans = between_runs(data, start, end, 2)
     m = len(spans)
     out[PARAGRAPHS] = m
@@ -228,7 +236,8 @@ def _count_paragraphs(data: Bytes, start: Int, end: Int, table: Bytes, out: Coun
     keys = np.empty(m, dtype=np.uint64)
     lengths = np.empty(m, dtype=np.int64)
     for k in range(m):
-        keys[k], lengths[k], _, _ = read_span(data, spans[k, 0], spans[k, 1], table)
+        keys[k] = hash_bytes(data, spans[k, 0], spans[k, 1])
+        lengths[k] = _characters(data, spans[k, 0], spans[k, 1])
     first = np.empty(m, dtype=np.int32)
     first_equal(keys, first)
     for k in range(m):
@@ -238,19 +247,29 @@ def _count_paragraphs(data: Bytes, start: Int, end: Int, table: Bytes, out: Coun
 
 
 @njit(cache=True, nogil=True)
-def _count_lines(data: Bytes, start: Int, end: Int, table: Bytes, out: Counts) -> None:
-    spans = between_runs(data, start, end, 1)
+def _count_lines(data: Bytes, start: Int, stop: Int, table: Bytes, out: Counts) -> None:
+    spans = between_runs(data, start, stop, 1)
     m = len(spans)
     out[LINES] = m
     keys = np.empty(m, dtype=np.uint64)
     lengths = np.empty(m, dtype=np.int64)
     inked = np.empty(m, dtype=np.bool_)
     for k in range(m):
-        keys[k], lengths[k], seen, last = read_span(data, spans[k, 0], spans[k, 1], table)
-        inked[k] = (seen & INK) != 0
+        i = spans[k, 0]
+        end = spans[k, 1]
+        keys[k] = hash_bytes(data, i, end)
+        lengths[k] = _characters(data, i, end)
+        inked[k] = False
+        while i < end and not inked[k]:  # most lines begin with something
+            point, i = next_character(data, i, end)
+            inked[k] = (table[point] & INK) != 0
         if inked[k]:
+            last = end - 1
+            while last > spans[k, 0] and data[last] & 0xC0 == 0x80:
+                last -= 1
+            point, _ = next_character(data, last, end)
             out[INKED_LINES] += 1
-            out[TERMINAL_LINES] += (last & TERMINAL) != 0
+            out[TERMINAL_LINES] += (table[point] & TERMINAL) != 0
             out[SHORT_LINES] += lengths[k] <= SHORT_LINE
     first = np.empty(m, dtype=np.int32)
     first_equal(keys, first)
