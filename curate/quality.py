@@ -20,8 +20,9 @@ Every share has a denominator; where it is 0, so is the share. A null text has n
 rule of every profile.
 
 Cost, MB of text a CPU second: 50 on whitespace words and 29 on spaCy's (19 while every word is new) for all that Gopher
-and FineWeb ask for; about 100 bytes of memory a word of the longest text; CURATE_THREADS threads may share a table. Elsewhere: what a word and a line are (text.py), the kernels
-(measuring), C4's rules and edits (c4.py), exact copies (exact.py), near copies (minhash.py).
+and FineWeb ask for; about 100 bytes of memory a word of the longest text. CURATE_THREADS threads may share a table.
+Elsewhere: what a word and a line are (text.py), the kernels (measuring), C4's rules and edits (c4.py), exact copies
+(exact.py), near copies (minhash.py).
 """
 
 import difflib
