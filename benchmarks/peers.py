@@ -65,7 +65,7 @@ CONTESTS: dict[str, tuple[Program, ...]] = {
         Program("datatrove", "filters_datatrove.py"),
     ),
 }
-SLOW = {"datatrove", "datasketch", "dolma"}     # one round in three, and no marginal cost
+SLOW = {"datatrove", "datasketch", "dolma"}     # one round, and no marginal cost
 
 
 class Watching(threading.Thread):
@@ -185,7 +185,7 @@ def contest(name: str, sources: Sequence[Path], sizes: Sequence[int], rounds: in
     carry(CONTESTS[name][0], pythons[OURS], sources[0])      # kernels are compiled once, and files read into memory
     for k in range(rounds):
         for program in CONTESTS[name]:
-            if program.name in SLOW and k % 3:
+            if program.name in SLOW and k:
                 continue
             for i, source in enumerate(sources[: 1 if program.name in SLOW or name != "near" else 2]):
                 found[program.name][i].append(carry(program, pythons[program.name], source))

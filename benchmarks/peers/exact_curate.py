@@ -19,4 +19,4 @@ def pipeline(config: Exact) -> Plan:
     """Documents without copies, written."""
     docs = read(sources.parquet(config.source)).then(exact.duplicates)
     docs = docs.keep(pl.col("exact_copy_of").is_null(), because="exact_duplicate")
-    return plan(write({"kept": docs.select(select.uniform(label="all"), bytes=1 << 60)}))
+    return plan(write({"kept": docs.select(select.uniform(label="all"), bytes=1 << 60)}, shard_bytes=32 << 20))

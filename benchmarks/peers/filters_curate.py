@@ -20,4 +20,4 @@ def pipeline(config: Filters) -> Plan:
     docs = docs.keep(quality.profile("gopher_repetition", "gopher"))
     docs = docs.then(c4.edit, c4.C4(end_marks=())).keep(c4.profile("c4"))
     docs = docs.then(quality.measure, quality.QualityMeasure(profiles=("fineweb",))).keep(quality.profile("fineweb"))
-    return plan(write({"kept": docs.select(select.uniform(label="all"), bytes=1 << 60)}))
+    return plan(write({"kept": docs.select(select.uniform(label="all"), bytes=1 << 60)}, shard_bytes=32 << 20))

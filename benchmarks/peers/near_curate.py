@@ -19,4 +19,4 @@ def pipeline(config: Near) -> Plan:
     """Documents without near copies, written."""
     docs = read(sources.parquet(config.source)).then(minhash.near_duplicates)
     docs = docs.keep(pl.col("near_copy_of").is_null(), because="near_duplicate")
-    return plan(write({"kept": docs.select(select.uniform(label="all"), bytes=1 << 60)}))
+    return plan(write({"kept": docs.select(select.uniform(label="all"), bytes=1 << 60)}, shard_bytes=32 << 20))
