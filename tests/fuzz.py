@@ -205,6 +205,8 @@ def damaged(data: bytes, other: bytes, rng: random.Random) -> bytes:
 
 def reader_case(kind: str, seed: int) -> None:
     """Read one damaged file."""
+    import pyarrow as pa
+
     from curate import sources
     from curate.errors import CurateError
 
@@ -221,7 +223,7 @@ def reader_case(kind: str, seed: int) -> None:
                     rows = piece.table.num_rows
                     assert all(0 <= row < rows for row in piece.bad_rows), "a bad row outside its piece"
                     piece.table.validate(full=True)
-                    living = [i for i in range(rows) if i not in piece.bad_rows]
+                    living = pa.array([i for i in range(rows) if i not in piece.bad_rows], pa.int64())
                     assert piece.table["text"].take(living).null_count == 0, "a living row without a text"
         except CurateError:
             return

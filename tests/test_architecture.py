@@ -7,8 +7,10 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = [
-    {"curate", "scorers", "curate.errors", "curate.columns", "curate.characters", "curate.english", "curate.text", "curate.hashing", "curate.sentences",
-     "curate.xxh3", "curate.folding"},
+    {
+        "curate", "scorers", "curate.errors", "curate.columns", "curate.characters", "curate.english", "curate.text",
+        "curate.sentences", "curate.folding", "curate.hashing", "curate.xxh3",
+    },
     {"curate.stage"},
     {"curate.artifact", "curate.dataset", "curate.settings", "curate.order", "curate.keeper", "curate.train"},
     {"DOMAIN", "MACHINE"},

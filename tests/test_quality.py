@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate import quality, text
+from curate import text
 from curate.errors import UnknownSetting
 from curate.measuring import general, tables
 from curate.quality import QualityMeasure, measure, profile
