@@ -12,18 +12,18 @@ def _kernel_cache() -> str:
     """A directory for compiled kernels that is named by their sources.
 
     numba looks only at the file that a kernel is defined in, so that a kernel would keep running what it once inlined
-    from another file; with the sources in the name, a change of any of them compiles all anew.
+    from another file; with the sources in the name, a change of any of them compiles all anew. Where the user's own
+    cache cannot be written, the directory is a private one: others must not be able to put code into it.
     """
     sources = sorted(Path(__file__).parent.rglob("*.py"))
     kernels = [text for path in sources if b"njit" in (text := path.read_bytes())]
     name = f"kernels-{hashlib.sha256(b''.join(kernels)).hexdigest()[:12]}"
-    for root in (Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"), Path(tempfile.gettempdir())):
-        try:
-            (root / "curate" / name).mkdir(parents=True, exist_ok=True)
-        except OSError:
-            continue
-        return str(root / "curate" / name)
-    return tempfile.mkdtemp(prefix="curate-kernels-")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "curate" / name
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return tempfile.mkdtemp(prefix="curate-kernels-")
+    return str(cache)
 
 
 os.environ.setdefault("NUMBA_CACHE_DIR", _kernel_cache())

@@ -10,7 +10,7 @@
             without a mark starts a sentence exactly if one of its characters is no punctuation.
 ``punkt``   as NLTK's Punkt (Kiss and Strunk 2006) with its English parameters gives them, which is what made C4. What
             it decides about a full stop depends on the word before and the token after it, so each distinct pair is
-            decided once a thread, by NLTK itself. Needs the package nltk and its data ``punkt_tab`` or ``punkt``; the
+            decided once a thread, by NLTK itself. Needs the package nltk and its data ``punkt_tab``; the
             decisions follow the version of both. It is counted only up to a number that the caller needs.
 
 A sentence counts if something is written in it. Characters are classed by asking Python about each of them
@@ -274,13 +274,17 @@ _MOST_DECISIONS = 1 << 18
 
 @lru_cache(maxsize=1)
 def _punkt(where: str) -> Any:
-    """NLTK's Punkt with its English parameters."""
+    """NLTK's Punkt with its English parameters, which it reads from tables."""
     nltk = importlib.import_module("nltk")
+    if not hasattr(nltk.tokenize.punkt, "PunktTokenizer"):
+        raise MissingExtra(
+            f"sentences='punkt' needs a later NLTK than {nltk.__version__}, which loads its parameters as a pickle",
+            where=where,
+            fix="pip install 'nltk>=3.9'",
+        )
     with _PUNKT:
         try:
-            if hasattr(nltk.tokenize.punkt, "PunktTokenizer"):
-                return nltk.tokenize.punkt.PunktTokenizer("english")
-            return nltk.data.load("tokenizers/punkt/english.pickle")  # before NLTK 3.8.2
+            return nltk.tokenize.punkt.PunktTokenizer("english")
         except LookupError:
             pass
     raise MissingExtra(
