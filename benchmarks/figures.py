@@ -40,23 +40,64 @@ def quickstart() -> str:
 """
 
 
+def beside(contest: str) -> str:
+    """What a contest took, ours first, and the ratio to ours of every other program."""
+    programs = result("peers")[contest]["programs"]
+    ours = programs["curate"]
+    others = "; ".join(
+        f"{name} {p['wall']:.1f} s ({p['wall_over_ours']:.1f}× our wall time, {p['cpu_over_ours']:.1f}× our CPU time)"
+        for name, p in programs.items() if name != "curate"
+    )
+    return f"{ours['wall']:.1f} s, {ours['peak_mib']:.0f} MiB; {others}"
+
+
+def shares(tool: dict[str, Any]) -> str:
+    """The share of equal decisions, by profile where they differ."""
+    found = {name: f"{100 * p['same_decision'] / tool['documents']:.2f} %" for name, p in tool["profiles"].items()}
+    alike = len(set(found.values())) == 1
+    return next(iter(found.values())) if alike else ", ".join(f"{name} {share}" for name, share in found.items())
+
+
 def table() -> str:
     """One row a figure: what, the figure, the script."""
     targets, kill, same = result("targets"), result("kill"), result("same_bytes")
     agreement, near, scale = result("agreement_datatrove"), result("near_dup_gold"), result("scale")["runs"]
-    decontamination, trainer = result("decontamination")["default"], result("trainer")["sizes"]["default"]
-    rates = agreement["megabytes_per_cpu_second"]
-    names = ("gopher@datatrove", "gopher_repetition@datatrove", "fineweb@datatrove")
-    profiles = [agreement["agreement"][name] for name in names]
-    least = min(p["same_reason"] for p in profiles) / agreement["documents"]
-    recall = near["gold"]["recall"]
-    kinds = decontamination["recall_by_kind"]
-    exact = ("verbatim", "verbatim_with_answer", "several_items", "split_by_newlines")
+    decontamination, trainer = result("decontamination"), result("trainer")["sizes"]["default"]
+    signed, pages, detectors = result("signatures_datatrove"), result("extraction")["settings"], result("language")
+    edits, tools, pii, urls = result("agreement_c4"), result("agreement_tools"), result("pii"), result("urls")
     away = "; ".join(
         f"{domain} {saved(t['mix_against']['random'])} over random, {saved(t['mix_against']['source_matched'])} over "
         f"source-matched, {saved(t['mix_against']['conditional_only'])} over conditional-only"
         for domain, t in targets.items()
     )
+    costs = ", ".join(
+        f"{r['cpu_seconds'] / r['text_bytes'] * 1e9:.0f} at {r['text_bytes'] / 1e9:.0f}" for r in scale
+    )
+    marginal = ", ".join(
+        f"{name} {p['marginal_mb_per_cpu_second']:.0f}" for name, p in result("peers")["near"]["programs"].items()
+        if "marginal_mb_per_cpu_second" in p
+    )
+    names = ("gopher@datatrove", "gopher_repetition@datatrove", "fineweb@datatrove")
+    least = min(agreement["agreement"][n]["same_reason"] for n in names) / agreement["documents"]
+    alike = min(min(a["same_reason"], a["same_text"]) for a in edits["agreement"].values()) / edits["documents"]
+    decided = "; ".join(f"{name} {shares(t)} of {t['documents']:,} documents" for name, t in tools.items())
+    rates, minhash = agreement["megabytes_per_cpu_second"], signed["megabytes_per_cpu_second"]
+    found = "; ".join(
+        f"{name} {n['precision']:.2f}, {n['recall']['0.80-0.85']['directly']:.3f} and "
+        f"{n['recall']['0.85-0.90']['directly']:.3f}"
+        for name, n in near["gold"].items() if "recall" in n
+    )
+    kinds, plain = (decontamination[name]["recall_by_kind"] for name in ("default", "ngram13"))
+    exact = ("verbatim", "verbatim_with_answer", "several_items", "split_by_newlines", "formatting")
+    alarms = decontamination["default"]
+    extracted = "; ".join(
+        f"{name} {pages[name]['full']['ours']['f1']:.3f}, "
+        f"{pages[name]['speed']['pages_per_cpu_second']['ours']:.0f} beside "
+        f"{pages[name]['speed']['pages_per_cpu_second']['library']:.0f}"
+        for name in ("resiliparse", "trafilatura")
+    )
+    ours, py3langid = (detectors["detectors"][name] for name in ("curate language.identify", "py3langid"))
+    masked = pii["agreement"]["the pool"]
     rows = [
         ("Three targets, their own kind of source left out of the pool, 10 % budget, n-gram", away, "targets"),
         ("AUROC of CoLoR for the target's own kind of source",
@@ -65,24 +106,45 @@ def table() -> str:
          "equal" if same["same"] else "DIFFERENT", "same_bytes"),
         (f"Killed at {kill['engines']['local']['kills']} instants on each engine, resumed",
          "equal to an undisturbed run" if all(e["same"] for e in kill["engines"].values()) else "DIFFERENT", "kill"),
-        (f"{scale[-1]['text_bytes'] / 1e9:.1f} GB cleaned and deduplicated, 2 workers",
-         f"{scale[-1]['wall_seconds']:.0f} s; {scale[-1]['worker_peak_mib']} MiB a worker at most; CPU seconds a GB: "
-         + ", ".join(f"{r['cpu_seconds'] / r['text_bytes'] * 1e9:.0f} at {r['text_bytes'] / 1e9:.1f}" for r in scale),
-         "scale"),
+        (f"{scale[-1]['text_bytes'] / 1e9:.0f} GB cleaned and deduplicated, 2 workers",
+         f"{scale[-1]['wall_seconds'] / 60:.0f} minutes; {scale[-1]['worker_peak_pss_mib']} MiB a worker at most; CPU "
+         f"seconds a GB: {costs}", "scale"),
+        ("Near-duplicates, 128 MB Parquet to Parquet, start-up included, our pairs verified", beside("near"), "peers"),
+        ("... and the next 128 MB, MB a CPU second", marginal, "peers"),
+        ("Exact duplicates, 128 MB Parquet to Parquet, start-up included", beside("exact"), "peers"),
+        ("Gopher, repetition, C4 and FineWeb, 128 MB, every number stored", beside("filters"), "peers"),
         ("Decisions and reasons equal to datatrove's own filters, three profiles, every document of the pool",
          f"{100 * least:.3f} %", "agreement_datatrove"),
+        ("Decisions, reasons and edited texts equal: C4 by datatrove, the original and DCLM, RefinedWeb by DCLM",
+         f"{100 * alike:.2f} % of {edits['documents']:,} documents", "agreement_c4"),
+        ("Decisions equal to DCLM's, dolma's and NeMo Curator's own rules (Curator's choice among equally frequent "
+         "n-grams depends on the hash seed)", decided, "agreement_tools"),
         ("Quality measures, MB of text a CPU second",
          f"{rates['measure, whitespace words, warm']:.0f}; spaCy's words {rates['measure, spacy words, warm']:.0f} "
-         f"warm, {rates['measure, spacy words, cold']:.1f} cold; datatrove {rates['datatrove, three filters']:.2f}",
+         f"warm, {rates['measure, spacy words, cold']:.0f} cold; datatrove {rates['datatrove, three filters']:.2f}",
          "agreement_datatrove"),
-        ("Near-duplicates: precision; recall of pairs at Jaccard ≥ 0.9, ≥ 0.8",
-         f"{near['gold']['precision']:.1f}; {recall['0.90-1.00']['directly']:.3f}, "
-         f"{recall['0.80-1.00']['directly']:.3f}",
+        (f"Signatures that are datatrove's in all 112 minima of {signed['documents']:,} documents, MB a CPU second",
+         f"{minhash['xxhash64, warm']:.0f} warm, {minhash['xxhash64, cold']:.0f} cold; datatrove "
+         f"{minhash['datatrove, xxhash64']:.2f}; our own default {minhash['own default, warm']:.0f}",
+         "signatures_datatrove"),
+        ("Near-duplicates: precision, and the share found of pairs at Jaccard 0.80 to 0.85 and 0.85 to 0.90", found,
          "near_dup_gold"),
-        (f"Contamination, {decontamination['n']}-grams: recall, false alarms",
-         f"exact and split copies {min(kinds[k] for k in exact):.2f}, reformatted {kinds['formatting']:.2f}, 5 % of "
-         f"words changed {kinds['words_5pct']:.2f}, first half only {kinds['first_half']:.2f}; "
-         f"{decontamination['false_alarms']} of {decontamination['clean_documents']}", "decontamination"),
+        ("Contamination: recall, false alarms",
+         f"exact, split and reformatted copies {min(kinds[k] for k in exact):.2f}, 5 % of words changed "
+         f"{kinds['words_5pct']:.2f}, first half only {kinds['first_half']:.2f} (plain 13-grams "
+         f"{plain['words_5pct']:.2f} and {plain['first_half']:.2f}); {alarms['false_alarms']} of "
+         f"{alarms['clean_documents']}", "decontamination"),
+        ("Web pages: F1 on the article extraction benchmark, pages a CPU second beside the library alone", extracted,
+         "extraction"),
+        ("Languages: accuracy on texts with sure labels, texts a CPU second",
+         f"{ours['accuracy']['sure labels']:.3f}, {ours['texts_per_cpu_second']:,}; py3langid "
+         f"{py3langid['accuracy']['sure labels']:.3f}, {py3langid['texts_per_cpu_second']:,}", "language"),
+        ("Personal data masked byte for byte as datatrove masks it, MB a CPU second",
+         f"{masked['equal']:,} of {masked['texts']:,}; "
+         f"{pii['megabytes_per_cpu_second']['pii.mask, as datatrove']:.0f}, datatrove "
+         f"{pii['megabytes_per_cpu_second']['datatrove PIIFormatter']:.0f}", "pii"),
+        ("Addresses judged as datatrove judges them", ", ".join(
+            f"{c['same_reason']:,} of {c['addresses']:,} ({name})" for name, c in urls["corpora"].items()), "urls"),
         ("The small trainer beside transformers' Llama of the same weights, tokens a CPU second",
          f"training {trainer['float32']['training']['ratio']['median']:.1f}×, scoring "
          f"{trainer['float32']['scoring']['ratio']['median']:.1f}× (float32)", "trainer"),

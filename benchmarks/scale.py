@@ -8,7 +8,8 @@ memory of every process of the run once a second: resident, and proportional (PS
 once. What lies in the store afterwards is counted by kind. With ``--kill`` each size is run a second time, ended by
 SIGKILL (the whole process group) in the middle, and taken up again: the values must be those of the first run.
 
-Prints a line a size; writes benchmarks/results/scale.json after every one, and scale.svg.
+Prints a line a size; writes benchmarks/results/scale.json after every one, and scale.svg. What was measured the same
+day at other sizes stays in it. A first run on one file, which compiles the kernels, is not counted.
 ``benchmarks/hundred_terabytes.py`` reckons with these figures.
 """
 
@@ -223,7 +224,12 @@ def main() -> None:
     parser.add_argument("--name", default="scale", help="of the result, if not scale.json")
     arguments = parser.parse_args()
     files = sorted(arguments.corpus.glob("*.parquet"))
-    found: list[dict[str, Any]] = []
+    out = RESULTS / f"{arguments.name}.json"
+    stands = json.loads(out.read_text()) if out.exists() else {}
+    settings = {"workers": arguments.workers, "memory_limit": arguments.memory}
+    same = all(stands.get(name) == value for name, value in settings.items())
+    found: list[dict[str, Any]] = stands["runs"] if same and stands.get("date") == time.strftime("%Y-%m-%d") else []
+    measure(files[:1], arguments.workers, arguments.memory, arguments.scratch)  # compiles the kernels
     for size in arguments.sizes:
         count = max(1, round(size / 128e6))
         if count > len(files):
@@ -232,16 +238,17 @@ def main() -> None:
         if arguments.kill:
             half = run["wall_seconds"] / 2
             run |= killed(files[:count], arguments.workers, arguments.memory, arguments.scratch, half, run["values"])
-        found.append(run)
+        found = sorted(
+            [*(r for r in found if r["text_bytes"] != run["text_bytes"]), run], key=lambda r: float(r["text_bytes"])
+        )
         print({k: v for k, v in run.items() if k not in ("stored", "reports")}, flush=True)
         result = {
             "date": time.strftime("%Y-%m-%d"),
-            "workers": arguments.workers,
-            "memory_limit": arguments.memory,
+            **settings,
             "versions": {name: version(name) for name in PACKAGES},
             "runs": found,
         }
-        RESULTS.joinpath(f"{arguments.name}.json").write_text(json.dumps(result, indent=1) + "\n")
+        out.write_text(json.dumps(result, indent=1) + "\n")
     RESULTS.joinpath(f"{arguments.name}.svg").write_text(picture(found, arguments.workers))
 
 
