@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curate import exchange
+from curate import exchange, minhash
 from curate.buckets import MOST, ByKey, ByPart, Layout, layout
 from curate.settings import parse_amount
 from curate.sources import PART_BYTES
@@ -74,20 +74,21 @@ def constants(found: dict[str, Any]) -> dict[str, float]:
     last = runs[-1]
     text = last["text_bytes"]
     first = runs[-2] if len(runs) > 1 else {"cpu_seconds": 0.0, "text_bytes": 0}
-    near = last["reports"]["minhash.near_duplicates"]
+    told = [r for r in runs if "reports" in r][-1]  # what was sent and found; the largest run that recorded it
+    near = told["reports"]["minhash.near_duplicates"]
     out = {
         "text_bytes": text,
         "cpu_a_byte": (last["cpu_seconds"] - first["cpu_seconds"]) / (text - first["text_bytes"]),
         "documents_a_byte": last["documents"] / text,
         "kept_share": last["kept_bytes"] / text,
-        "candidate_rows_a_byte": near["candidate_rows"] / text,
-        "candidate_pairs_a_byte": near["candidate_pairs"] / text,
+        "candidate_rows_a_byte": near["candidate_rows"] / told["text_bytes"],
+        "candidate_pairs_a_byte": near["candidate_pairs"] / told["text_bytes"],
         "worker_pss_mib": last["worker_peak_pss_mib"],
         "store_a_byte": last["store_bytes"] / text,
     }
     for label in ("exact.duplicates rows", "minhash.near_duplicates bands", "minhash.near_duplicates pairs"):
-        out[f"sent {label}"] = last["stored"][f"exchange {label} map"]["bytes"] / text
-    out["sent write"] = last["stored"]["write scatter"]["bytes"] / text
+        out[f"sent {label}"] = told["stored"][f"exchange {label} map"]["bytes"] / told["text_bytes"]
+    out["sent write"] = told["stored"]["write scatter"]["bytes"] / told["text_bytes"]
     return out
 
 
@@ -125,7 +126,7 @@ def tables(found: dict[str, Any], text: float, cores: int) -> str:
     cpu = measured["cpu_a_byte"] * text
     candidates = measured["candidate_rows_a_byte"] * text
     pairs = measured["candidate_pairs_a_byte"] * text
-    limit = 1e8 / measured["candidate_rows_a_byte"]
+    limit = minhash.AT_ONCE / measured["documents_a_byte"]
     versions = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
     lines = [
         f"Measured: {measured['text_bytes'] / 1e9:,.1f} GB on {found['workers']} workers, {found['date']}, {versions}.",
@@ -161,7 +162,7 @@ def tables(found: dict[str, Any], text: float, cores: int) -> str:
             f"| {s.label} | {s.files:,} | {levels} | {s.between:,} | {s.plan.route.buckets:,} | "
             f"{s.moved / 1e12:,.1f} TB | {s.gets / 1e6:,.0f} million |"
         )
-    lines += ["", f"1e8 rows with a candidate partner are reached at {limit / 1e12:,.2f} TB of this text."]
+    lines += ["", f"The pairs of near-duplicates stay in files from {limit / 1e9:,.0f} GB of this text on."]
     return "\n".join(lines)
 
 

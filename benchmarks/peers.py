@@ -216,17 +216,17 @@ def main() -> None:
     if len(files) < 2:
         raise SystemExit(f"{arguments.corpus} needs two Parquet files; make them with benchmarks/corpus.py")
     results = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-    with tempfile.TemporaryDirectory(prefix="peers-in-") as scratch:
-        sources = [lay_out(files[:1], Path(scratch, "one")), lay_out(files, Path(scratch, "two"))]
-        sizes = [text_bytes(files[:1]), text_bytes(files)]
-        for name in arguments.only:
-            results[name] = contest(name, sources, sizes, arguments.rounds, arguments.envs)
     versions = {p.name: p.packages[0] for c in CONTESTS.values() for p in c if p.packages}
     results["machine"] = {
         "cores": os.cpu_count(), "python": platform.python_version(), "date": time.strftime("%Y-%m-%d"),
         "peers": versions,
     }
-    RESULT.write_text(json.dumps(results, indent=1))
+    with tempfile.TemporaryDirectory(prefix="peers-in-") as scratch:
+        sources = [lay_out(files[:1], Path(scratch, "one")), lay_out(files, Path(scratch, "two"))]
+        sizes = [text_bytes(files[:1]), text_bytes(files)]
+        for name in arguments.only:
+            results[name] = contest(name, sources, sizes, arguments.rounds, arguments.envs)
+            RESULT.write_text(json.dumps(results, indent=1) + "\n")
     for name in arguments.only:
         print(f"\n{name}, {sizes[0] / 1e6:.0f} MB")
         for program, row in results[name]["programs"].items():

@@ -1,4 +1,4 @@
-"""datatrove's four MinHash executors with its defaults for hashes, bands and words, two workers.
+"""datatrove's four MinHash executors with its defaults for bands and words and FineWeb's hash, SHA-1, two workers.
 
 python near_datatrove.py INPUT OUTPUT
 """
@@ -10,6 +10,7 @@ from datatrove.pipeline.dedup import MinhashDedupCluster, MinhashDedupFilter, Mi
 from datatrove.pipeline.dedup.minhash import MinhashConfig, MinhashDedupBuckets
 from datatrove.pipeline.readers import ParquetReader
 from datatrove.pipeline.writers import ParquetWriter
+from datatrove.utils.hashing import HashConfig
 
 TASKS = 4
 
@@ -17,7 +18,7 @@ TASKS = 4
 def main() -> None:
     """Near-duplicates of INPUT/*.parquet to OUTPUT/*.parquet."""
     source, out = sys.argv[1:3]
-    config = MinhashConfig(n_grams=5, num_buckets=14, hashes_per_bucket=8)
+    config = MinhashConfig(HashConfig(hash_fc="sha1", precision=64), n_grams=5, num_buckets=14, hashes_per_bucket=8)
     read = ParquetReader(source, glob_pattern="*.parquet")
 
     def carry(*steps: object, tasks: int, name: str) -> None:
