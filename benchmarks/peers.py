@@ -178,20 +178,22 @@ def medians(runs: Sequence[dict[str, float]], size: int) -> dict[str, float]:
     }
 
 
-def contest(name: str, sources: Sequence[Path], sizes: Sequence[int], rounds: int, envs: Path) -> dict[str, object]:
+def contest(
+    name: str, programs: Sequence[Program], sources: Sequence[Path], sizes: Sequence[int], rounds: int, envs: Path
+) -> dict[str, object]:
     """All rounds of one contest on the first source; for the fast, on the second too."""
-    pythons = {p.name: environment(p, envs) for p in CONTESTS[name]}
-    found: dict[str, list[list[dict[str, float]]]] = {p.name: [[], []] for p in CONTESTS[name]}
-    carry(CONTESTS[name][0], pythons[OURS], sources[0])      # kernels are compiled once, and files read into memory
+    pythons = {p.name: environment(p, envs) for p in programs}
+    found: dict[str, list[list[dict[str, float]]]] = {p.name: [[], []] for p in programs}
+    carry(programs[0], pythons[OURS], sources[0])      # kernels are compiled once, and files read into memory
     for k in range(rounds):
-        for program in CONTESTS[name]:
+        for program in programs:
             if program.name in SLOW and k:
                 continue
             for i, source in enumerate(sources[: 1 if program.name in SLOW or name != "near" else 2]):
                 found[program.name][i].append(carry(program, pythons[program.name], source))
                 print(f"{name} {program.name} {sizes[i] / 1e6:.0f} MB: {found[program.name][i][-1]}", flush=True)
     table: dict[str, dict[str, object]] = {}
-    for program in CONTESTS[name]:
+    for program in programs:
         one, two = found[program.name]
         table[program.name] = dict(medians(one, sizes[0]))
         if two:
@@ -209,6 +211,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("corpus", type=Path)
     parser.add_argument("--only", nargs="+", choices=list(CONTESTS), default=list(CONTESTS))
+    parser.add_argument("--without", nargs="*", default=[], help="programs to leave out")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--envs", type=Path, default=Path.home() / ".cache" / "curate-peers")
     arguments = parser.parse_args()
@@ -225,7 +228,8 @@ def main() -> None:
         sources = [lay_out(files[:1], Path(scratch, "one")), lay_out(files, Path(scratch, "two"))]
         sizes = [text_bytes(files[:1]), text_bytes(files)]
         for name in arguments.only:
-            results[name] = contest(name, sources, sizes, arguments.rounds, arguments.envs)
+            programs = [p for p in CONTESTS[name] if p.name not in arguments.without]
+            results[name] = contest(name, programs, sources, sizes, arguments.rounds, arguments.envs)
             RESULT.write_text(json.dumps(results, indent=1) + "\n")
     for name in arguments.only:
         print(f"\n{name}, {sizes[0] / 1e6:.0f} MB")

@@ -18,7 +18,8 @@ TASKS = 4
 def main() -> None:
     """Near-duplicates of INPUT/*.parquet to OUTPUT/*.parquet."""
     source, out = sys.argv[1:3]
-    config = MinhashConfig(HashConfig(hash_fc="sha1", precision=64), n_grams=5, num_buckets=14, hashes_per_bucket=8)
+    sha1 = HashConfig(hash_fc="sha1", precision=64)  # the default needs an xxhash that takes text
+    config = MinhashConfig(n_grams=5, num_buckets=14, hashes_per_bucket=8, hash_config=sha1)
     read = ParquetReader(source, glob_pattern="*.parquet")
 
     def carry(*steps: object, tasks: int, name: str) -> None:
