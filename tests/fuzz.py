@@ -164,17 +164,21 @@ def valid_file(kind: str, rng: random.Random) -> bytes:
         writing.writerows([["id", "text", "n"], *([r["id"], r["text"] or "", r["n"]] for r in rows)])
         return text.getvalue().encode("utf-8", "replace")
     else:
-        from warcio.statusandheaders import StatusAndHeaders
-        from warcio.warcwriter import WARCWriter
-
-        writing = WARCWriter(sink, gzip=kind == "warc.gz")
         for row in rows:
-            head = StatusAndHeaders("200 OK", [("Content-Type", "text/html")], protocol="HTTP/1.1")
-            body = io.BytesIO(f"<html><p>{row['text']}</p>".encode("utf-8", "replace"))
-            writing.write_record(
-                writing.create_warc_record(f"http://a.b/{row['id']}", "response", payload=body, http_headers=head)
-            )
+            record = archived(row["id"], f"<html><p>{row['text']}</p>".encode("utf-8", "replace"))
+            sink.write(gzip.compress(record) if kind == "warc.gz" else record)
     return sink.getvalue()
+
+
+def archived(name: str, page: bytes) -> bytes:
+    """A WARC record of a page."""
+    body = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n" + page
+    head = (
+        "WARC/1.0\r\nWARC-Type: response\r\nWARC-Date: 2020-01-01T00:00:00Z\r\n"
+        f"WARC-Record-ID: <urn:uuid:{name}>\r\nWARC-Target-URI: http://a.b/{name}\r\n"
+        f"Content-Type: application/http; msgtype=response\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body + b"\r\n\r\n"
 
 
 FORMATS = ("jsonl", "jsonl.gz", "jsonl.zst", "jsonl.bz2", "parquet", "arrow", "csv", "warc", "warc.gz")

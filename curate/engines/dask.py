@@ -166,7 +166,8 @@ def _open(cluster: str | None, workers: int | None, memory: str) -> Any:
             n_workers=workers or os.cpu_count() or 1,
             threads_per_worker=1,
             memory_limit=memory,
-            dashboard_address="127.0.0.1:0" if find_spec("bokeh") else None,
+            dashboard_address="127.0.0.1:0",  # another cluster of this machine may hold the usual port
+            scheduler_kwargs={"dashboard": find_spec("bokeh") is not None},
             silence_logs=50,
         )
     if "://" in cluster:

@@ -15,13 +15,18 @@ COLUMNS = (
 
 def contamination_section(run: Finished) -> Html | None:
     """A table for every gate; None where there is none."""
-    gates = [step for step in run.steps.values() if settings_of(step).get("_") == "Gate" and step.get("report")]
+    gates = [step for step in run.steps.values() if is_gate(settings_of(step)) and step.get("report")]
     out: list[Child] = []
     for step in gates:
         if len(gates) > 1:
             out.append(h("h3", step["label"]))
         out += [by_task(step["report"]), note(said(step["report"]))]
     return join(out) if out else None
+
+
+def is_gate(settings: Any) -> bool:
+    """Whether a step's settings, as the manifest has them, are a gate's."""
+    return isinstance(settings, Mapping) and settings.get("_") == "Gate"
 
 
 def by_task(report: Mapping[str, Any]) -> Html:
