@@ -46,6 +46,7 @@ ROOMS = {
     "curate.bridges": set(),
     "curate.matching": {"curate.contamination"},
     "curate.finding": {"curate.pii"},
+    "curate.trials": {"curate.trial"},
     "curate.telling": {"curate.report", "curate.card", "curate.explain", "curate.command"},
 }
 MODULES = sorted(p for folder in ("curate", "scorers") for p in (ROOT / folder).rglob("*.py"))

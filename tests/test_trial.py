@@ -12,6 +12,7 @@ import pytest
 from curate import trial
 from curate.errors import BadData, BadInput, BadPlan
 from curate.trial import Trial
+from curate.trials import composition, cutting, encoding, metrics
 
 CONFIG = Trial(instruments=("ngram",), ngram_bytes=16_000, resamples=1_000)
 SYLLABLES = ["ka", "lo", "mi", "ter", "an", "sul", "ve", "ond", "ri", "pha", "gu", "ster", "ne", "bol", "ix", "tor"]
@@ -208,7 +209,7 @@ def test_chunks_are_disjoint_and_random_again_leaves_out_what_random_used(tmp_pa
     jobs = [job for job in trial.jobs(config, given) if job["instrument"] == "ngram"]
     used = {}
     for job in jobs:
-        used[job["arm"], job["seed"]] = trial._read(
+        used[job["arm"], job["seed"]] = cutting.read(
             given, f"arm:{job['arm']}", ["id"], job["start"], job["stop"], job["without"]
         )["id"].to_pylist()
     for arm in ("random", "random'", "mix"):
@@ -223,7 +224,7 @@ def test_chunks_are_disjoint_and_random_again_leaves_out_what_random_used(tmp_pa
 def test_a_chunk_ends_between_characters():
     texts = pa.chunked_array([pa.array(["left out", "aé", "🙂🙂", "x"], pa.large_string())]).slice(1)
     for budget, kept in [(1, "a"), (2, "a"), (3, "aé"), (6, "aé"), (7, "aé🙂"), (99, "aé🙂🙂x")]:
-        offsets, data = trial._first_bytes(texts, budget)
+        offsets, data = cutting.first_bytes(texts, budget)
         assert data[offsets[0] : offsets[-1]].tobytes() == kept.encode()
         assert len(offsets) == 4
 
@@ -244,8 +245,8 @@ def test_composition_says_what_the_arms_are(tmp_path: Path):
 def test_copies_and_empty_documents_are_counted(tmp_path: Path):
     rows = [{"id": str(i), "source": "s", "text": t} for i, t in enumerate(["a b", "a b", "", "c"])]
     path = write(tmp_path / "rows.parquet", rows)
-    assert trial._describe(pq.read_table(path))["copies"] == pytest.approx(1 / 4)
-    assert trial._describe(pq.read_table(path).slice(2, 1)) == {"documents": 1, "bytes": 0}
+    assert composition.describe(pq.read_table(path))["copies"] == pytest.approx(1 / 4)
+    assert composition.describe(pq.read_table(path).slice(2, 1)) == {"documents": 1, "bytes": 0}
 
 
 def test_groups_are_clusters(tmp_path: Path):
@@ -436,25 +437,25 @@ def test_a_cut_stream_reads_so_much_text(tokenizer: Path):
     """Every prefix of a document's tokens stands for the text that they encode; a split character is left out."""
     from curate.train import data
 
-    opened = trial._tokenizer({"tokenizer": tokenizer})
+    opened = encoding.open_tokenizer({"tokenizer": tokenizer})
     texts = ["kalo miter", "é🙂 x"]
-    ids = trial._encode(opened, texts)
-    stream = data.pack(ids, trial._separator(opened))
+    ids = encoding.encode(opened, texts)
+    stream = data.pack(ids, encoding.separator_of(opened))
     for count in range(2, len(stream.ids) + 1):
         cut = stream.first(count)
-        read = trial._read_so_far(opened, texts, cut.lengths)
+        read = encoding.read_so_far(opened, texts, cut.lengths)
         assert len(read) == len(cut.lengths)
         assert texts[len(read) - 1].startswith(read[-1])
-    assert trial._read_so_far(opened, texts, stream.lengths) == texts
+    assert encoding.read_so_far(opened, texts, stream.lengths) == texts
 
 
 def test_two_tokenizers_give_a_degenerate_model_the_same_bits_per_byte(tokenizer: Path):
     """A model that gives each byte 1/256 costs ln 256 a byte, by byte or by BPE token; special tokens have no bytes."""
-    opened = trial._tokenizer({"tokenizer": tokenizer})
+    opened = encoding.open_tokenizer({"tokenizer": tokenizer})
     text = "kalo <|endoftext|>\r\n🙂 e\u0301"
     size = len(text.encode())
-    words = [opened.id_to_token(i) for i in trial._encode(opened, [text])[0]]     # one character stands for one byte
-    assert trial._bpb(sum(len(word) * np.log(256) for word in words), size) == pytest.approx(8.0)
+    words = [opened.id_to_token(i) for i in encoding.encode(opened, [text])[0]]     # one character stands for one byte
+    assert metrics.bpb(sum(len(word) * np.log(256) for word in words), size) == pytest.approx(8.0)
 
 
 def test_a_tokenizer_that_loses_text_is_refused(tmp_path: Path):

@@ -1,0 +1,46 @@
+"""The tokenizer that all arms share: text to ids, ids to text, and the token between documents."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from curate.errors import BadInput
+
+
+def separator_of(tokenizer: Any) -> int:
+    """The special token that stands between documents: the tokenizer's first, 0 where it is ``tokens.train_bpe``'s."""
+    special = [i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special]
+    if not special:
+        raise BadInput(
+            "the tokenizer has no special token to stand between documents", where="input 'tokenizer'",
+            fix="fit one with tokens.train_bpe, or add a special token such as <|endoftext|>",
+        )  # fmt: skip
+    return int(min(special))
+
+
+def open_tokenizer(inputs: Mapping[str, Path]) -> Any:
+    """The shared tokenizer, which encodes what it is given and nothing else."""
+    from tokenizers import Tokenizer
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # an engine already runs one task a core
+    tokenizer = Tokenizer.from_file(str(Path(inputs["tokenizer"]) / "tokenizer.json"))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    tokenizer.encode_special_tokens = True  # a text that spells <|endoftext|> is text
+    return tokenizer
+
+
+def encode(tokenizer: Any, texts: list[str]) -> list[list[int]]:
+    """Ids of texts, without special tokens."""
+    return [e.ids for e in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+
+
+def read_so_far(tokenizer: Any, texts: Sequence[str], lengths: np.ndarray) -> list[str]:
+    """The text behind a cut stream of tokens: whole documents, and the last one as far as its tokens go."""
+    read = list(texts[: len(lengths)])
+    kept = int(lengths[-1])
+    end = tokenizer.encode(read[-1], add_special_tokens=False).offsets[kept - 1][1] if kept else 0
+    return [*read[:-1], read[-1][:end]]

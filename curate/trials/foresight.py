@@ -1,0 +1,42 @@
+"""What a trial will be able to see, said before it trains."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from curate.train import statistics
+from curate.trials.settings import UNIT, Trial
+
+# Noise assumed before training (benchmarks/trial_nulls.py measures it): SD of the A/A difference in percent at a
+# budget, falling with its square root, and SD of one document's difference.
+EXPECTED = {"ngram": (3.0, 800_000), "transformer": (1.3, 300_000)}
+EXPECTED_ITEM = 5.0
+
+
+def foresight(config: Trial, jobs: Sequence[Mapping[str, Any]], documents: int) -> dict[str, dict[str, float]]:
+    """What can be seen, said before training: the minimum detectable effect of each instrument, percent.
+
+    It rests on the noise that was measured elsewhere (``EXPECTED``), scaled to the budgets of these jobs.
+    """
+    out = {}
+    for name in config.instruments:
+        budget = next(job["budget"] for job in jobs if job["instrument"] == name)
+        noise, at = EXPECTED[name]
+        noise *= (at / budget) ** 0.5
+        n = config.repeats(name)
+        effect = statistics.detectable(
+            noise * (1.5 / 2) ** 0.5, n, 2 * (n - 1), EXPECTED_ITEM / documents**0.5, documents
+        )
+        out[name] = {"detectable": effect, "noise": noise, "seeds": n, "budget": budget, "asked": config.budget(name)}
+    return out
+
+
+def foresight_lines(seen: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """The same as lines for the terminal."""
+    out = []
+    for name, x in seen.items():
+        cut = f" (asked: {x['asked']:,.0f}; the smallest arm allows no more)" if x["budget"] < x["asked"] else ""
+        out.append(
+            f"{name}: {x['seeds']} runs an arm of {x['budget']:,.0f} {UNIT[name]}{cut}; the minimum detectable effect "
+            f"is {x['detectable']:.1f} % (80 % power, A/A noise of {x['noise']:.1f} % assumed)"
+        )
+    return out

@@ -1,0 +1,46 @@
+"""A conclusion for the terminal."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def lines(verdict: Mapping[str, Any]) -> list[str]:
+    """A conclusion for the terminal."""
+    out = [x["sentence"] for x in verdict["verdicts"].values()]
+    seen = verdict["foresight"]
+    for name, x in verdict["instruments"].items():
+        run = x["trained"]["random"][0]
+        tokens = f"{run['tokens']:,} tokens" if run["tokens"] is not None else "tokens not counted: no tokenizer given"
+        orders = ", ".join(f"{b:.3f}" for b in x["ngram_orders_bpb"])
+        out += [
+            "",
+            f"{name}, {seen[name]['seeds']} runs an arm, each of {run['bytes']:,} bytes ({tokens})",
+            f"  random: {x['baseline_bpb']:.3f} bits per byte; byte n-grams of order 1 to 6 on the same text: {orders}",
+        ]
+        out.append(f"  A/A test (99 %): {interval(x['aa'])}")
+        for mix, against in x["against"].items():
+            for arm, c in against.items():
+                out += [
+                    f"  {mix} against {arm}: {interval(c)}; could see {c['detectable']:.1f} %",
+                    f"    SE {c['se']:.2f} = seeds {c['se_seed']:.2f} and documents {c['se_item']:.2f}; "
+                    f"each seed {' '.join(f'{d:+.2f}' for d in c['deltas'])}",
+                ]
+    head = f"  {'composition':<24} {'documents':>9} {'bytes':>11} {'median length':>14} {'compression':>12}"
+    out += ["", f"{head} {'copies':>8}  largest sources"]
+    for name, x in verdict["composition"].items():
+        if x["bytes"]:
+            largest = sorted(x["sources"].items(), key=lambda kv: (-kv[1], kv[0]))[:3]
+            top = ", ".join(f"{s} {100 * share:.0f} %" for s, share in largest)
+            out.append(
+                f"  {name:<24} {x['documents']:>9,} {x['bytes']:>11,} {x['length']['p50']:>14,.0f} "
+                f"{x['compression']:>12.2f} {100 * x['copies']:>6.1f} %  {top}"
+            )
+    out += ["", verdict["guard"]["sentence"]]
+    if not verdict["leak"]["alarm"]:
+        out += ["", f"none of the {verdict['documents']['scored']} test documents stands in what was searched for them"]
+    return [*out, "", *(f"! {x}" for x in verdict["caveats"]), *(f"not tested: {x}" for x in verdict["not_tested"])]
+
+
+def interval(c: Mapping[str, Any]) -> str:
+    """A difference and its interval."""
+    return f"{c['estimate']:+.2f} % ({c['low']:+.2f} to {c['high']:+.2f})"
