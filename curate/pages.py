@@ -146,7 +146,7 @@ def arguments(config: Extract) -> dict[str, Any]:
 
 @stage(
     reads={"id": TEXT, "text": TEXT}, writes={"id": TEXT, "text": TEXT},
-    grain=Grain.MANY, load=open_sandbox, extras=("web",), version="1",
+    grain=Grain.MANY, load=open_sandbox, extras=("web",), version="2",
 )
 def extract(docs: pa.Table, config: Extract, sandbox: Sandbox) -> pa.Table:
     """The main text of each page, HTML as ``text``, under the page's ``id``; one row a page that has any.
@@ -184,14 +184,15 @@ def extract(docs: pa.Table, config: Extract, sandbox: Sandbox) -> pa.Table:
 
 
 def _table(docs: pa.Table, rows: npt.NDArray[np.int64], texts: Any, errors: list[str]) -> pa.Table:
-    """Rows with a text, then rows with an error."""
+    """One row a page, in the order of the pages; given are rows with a text, then rows with an error."""
     told = len(rows) - len(errors)
-    return pa.table({
+    table = pa.table({
         ROW: pa.array(rows, INT64),
         "id": docs["id"].take(pa.array(rows, INT64)),
         "text": pa.concat_arrays([pa.array(texts, TEXT) if told == 0 else texts, pa.nulls(len(errors), TEXT)]),
         QUARANTINED: pa.concat_arrays([pa.nulls(told, TEXT), pa.array(errors, TEXT)]),
     })
+    return table.take(pa.array(np.argsort(rows))) if errors else table
 
 
 # --- Depth -----------------------------------------------------------------------------------------------------------

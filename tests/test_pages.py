@@ -124,6 +124,15 @@ def test_limits_on_the_input():
     assert {*texts} == {0, 2, 4}
 
 
+def test_answers_stand_in_the_order_of_the_pages():
+    config = Extract(page_bytes=10)
+    sandbox = pages.open_sandbox(config)
+    table = pages.extract(docs("<p>" + "a" * 8, "<p>one", None, "<p>" + "b" * 9, "<p>two"), config, sandbox)
+    sandbox.close()
+    assert table["row"].to_pylist() == [0, 1, 3, 4]
+    assert table["text"].to_pylist() == [None, "one", None, "two"]
+
+
 @pytest.mark.parametrize(("page", "depth"), [
     ("", 0), ("text", 0), ("<", 0), ("<<<<", 0), ("</", 0), ("<div", 1), ("<div>", 1), ("<div><div></div><div>", 2),
     ("<div></div><div></div>", 1), ("<p><p><p><br><img><li>", 0), ("<svg><path d='x'/><path/></svg>", 1),
