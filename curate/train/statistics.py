@@ -12,31 +12,54 @@ Two errors are independent, and both are in every interval:
 ``s_seed`` is the SD over seeds of the contrast (training and the draw of documents); ``SE_item`` is the bootstrap SE
 over evaluation documents, or clusters of them, of the seed-averaged contrast, by the ratio estimator (sums over
 sums). Seeds are never resampled: a percentile bootstrap of three seeds covers 74 % where it says 95 %. Instead the
-interval is Student's, with the degrees of freedom of the two parts combined (Welch 1947, Satterthwaite 1946).
+interval is Student's, with the degrees of freedom of the two parts combined (Welch 1947, Satterthwaite 1946). Where
+the seeds' part has fewer than 4 degrees that approximation is too narrow (it takes a small s_seed that came by chance
+for a sure one: simulated, an interval of 95 % from three seeds covers 92 %, from two 88 %); there the parts' own halves
+are added as squares, half^2 = (t_seed SE_seed)^2 + (t_item SE_item)^2, which is exact where either part rules and
+never narrower than it says (Graybill and Wang 1980).
 
-Few seeds leave few degrees, so the noise of the A/A comparison (two random draws, each seed) is pooled in: n - 1
-further degrees. Where arms are equally noisy, a contrast with weights w varies in proportion to sum w^2: 2 for one
-arm against another, 1.5 for one arm against the mean of two, which is how the baseline that comparisons share is
-counted. The assumption is tested in the direction that would hurt: where the contrast is noisier than A/A (F test, p
-< .2), only its own noise is used.
+Few seeds leave few degrees, so noise that was measured on the same kind of difference is pooled in: of the A/A
+comparison (two random draws, each seed; n - 1 further degrees), and of earlier A/A comparisons of the same instrument
+(noise.py; at most 10). Where arms are equally noisy, a contrast with weights w varies in proportion to sum w^2: 2 for
+one arm against another, 1.5 for one arm against the mean of two, which is how the baseline that comparisons share is
+counted. The assumption is tested in the direction that would hurt: what is visibly noisier than that which it would be
+pooled with (F test, p < .1) stands alone. The price of a test that decides is known from simulation
+(benchmarks/trial_nulls.py): equally noisy arms are called different in 4.3 to 5.3 % of the trials that say 5 %; a mix
+1.5 times as noisy as random in 7 to 8 %, three times in 8 to 10 %.
 
-NumPy only; quantiles are solved from the incomplete beta function (DLMF 8.17).
+Elsewhere: several targets and several contrasts (panel.py), noise on record (noise.py), quantiles (quantiles.py).
+NumPy only.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+from curate.train.quantiles import f_tail, t_point, t_quantile, t_tail
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 POWER = 0.8
-SUSPICIOUS = 0.2  # below this p, a contrast noisier than A/A is not pooled with it
+SUSPICIOUS = 0.1  # below this p, what is noisier than a reference is not pooled with it
+FEW = 4  # below so many degrees of the seeds' part, the halves of the two parts are added as squares
 CHUNK = 1 << 22  # indices drawn at a time by the bootstrap
+
+
+class Prior(NamedTuple):
+    """Noise that was measured before.
+
+    Args:
+        sd: SD of one seed's A/A difference (one arm against another), percent.
+        degrees: how many degrees of freedom it is worth here.
+    """
+
+    sd: float
+    degrees: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,14 +71,15 @@ class Contrast:
         low: lower end of the interval.
         high: upper end.
         level: of the interval, for example .95.
-        p: two-sided, that the difference is 0.
+        p: two-sided, that the difference is 0; below 1 - level exactly where the interval excludes 0.
         se: standard error, both sources.
         se_seed: its part from seeds.
         se_item: its part from evaluation documents.
         sd: SD of one seed's difference that ``se_seed`` rests on.
         sd_degrees: degrees of freedom of ``sd``.
+        item_degrees: degrees of freedom of ``se_item``.
         degrees: degrees of freedom of the interval.
-        noise: where ``sd`` comes from: ``"pooled with A/A"`` or ``"own seeds"``.
+        noise: where ``sd`` comes from: ``"own seeds"``, or pooled ``"with A/A"``, ``"with the registry"``, or both.
         deltas: each seed's difference.
     """
 
@@ -68,7 +92,8 @@ class Contrast:
     se_seed: float
     se_item: float
     sd: float
-    sd_degrees: int
+    sd_degrees: float
+    item_degrees: float
     degrees: float
     noise: str
     deltas: tuple[float, ...]
@@ -79,8 +104,9 @@ def contrast(
     *,
     spread: float,
     item_se: float,
-    clusters: int,
+    clusters: float,
     aa: Sequence[float] | Floats | None = None,
+    prior: Prior | None = None,
     level: float = 0.95,
 ) -> Contrast:
     """The interval of a difference.
@@ -91,28 +117,105 @@ def contrast(
         item_se: SE over evaluation documents, from ``item_errors``.
         clusters: how many documents, or clusters, that SE rests on.
         aa: the A/A difference (spread 2) at each seed, whose noise is pooled in; None leaves the contrast's own.
+        prior: noise measured before (noise.Registry.prior), pooled in likewise.
         level: of the interval.
     """
     own = np.asarray(deltas, dtype=np.float64)
     if len(own) < 2:
-        raise ValueError("a contrast needs at least two seeds")
-    variance, degrees, noise = float(own.var(ddof=1)), len(own) - 1, "own seeds"
+        raise ValueError(f"a contrast of {len(own)} seeds has no noise to judge it by; give at least two seeds")
+    variance, degrees, noise = _noise(own, spread, aa, prior)
+    return interval(
+        own, se_seed=math.sqrt(variance / len(own)), sd=math.sqrt(variance), sd_degrees=degrees, se_item=item_se,
+        item_degrees=clusters - 1, noise=noise, level=level,
+    )  # fmt: skip
+
+
+def _noise(
+    own: Floats, spread: float, aa: Sequence[float] | Floats | None, prior: Prior | None
+) -> tuple[float, float, str]:
+    """Variance of one seed's difference, its degrees, and what was pooled for it."""
+    variance, degrees = float(own.var(ddof=1)), float(len(own) - 1)
+    reference, more, names = 0.0, 0.0, []
+    if prior is not None and prior.degrees > 0:
+        reference, more, names = prior.sd**2 * spread / 2, prior.degrees, ["the registry"]
     if aa is not None:
         other = np.asarray(aa, dtype=np.float64)
-        reference, more = float(other.var(ddof=1)) * spread / 2, len(other) - 1
-        if f_tail(variance, reference, degrees, more) >= SUSPICIOUS:
-            variance = (degrees * variance + more * reference) / (degrees + more)
-            degrees, noise = degrees + more, "pooled with A/A"
-    se_seed = math.sqrt(variance / len(own))
-    se, df = combine(se_seed, degrees, item_se, clusters - 1)
-    estimate = float(own.mean())
-    half = t_quantile((1 + level) / 2, df) * se
-    p = t_tail(abs(estimate) / se, df) if se > 0 else float(estimate == 0)
+        here, n = float(other.var(ddof=1)) * spread / 2, float(len(other) - 1)
+        if more and f_tail(here, reference, n, more) >= SUSPICIOUS:
+            reference, more, names = (n * here + more * reference) / (n + more), n + more, ["A/A", *names]
+        else:
+            reference, more, names = here, n, ["A/A"]
+    if not names or f_tail(variance, reference, degrees, more) < SUSPICIOUS:
+        return variance, degrees, "own seeds"
+    pooled = (degrees * variance + more * reference) / (degrees + more)
+    return pooled, degrees + more, f"pooled with {' and '.join(names)}"
+
+
+def interval(
+    deltas: Floats,
+    *,
+    se_seed: float,
+    sd: float,
+    sd_degrees: float,
+    se_item: float,
+    item_degrees: float,
+    noise: str,
+    level: float,
+) -> Contrast:
+    """A contrast whose two standard errors are known, as ``contrast`` has found them."""
+    estimate = float(deltas.mean())
+    se, degrees = combine(se_seed, sd_degrees, se_item, item_degrees)
+    parts = _Parts(se_seed, sd_degrees, se_item, item_degrees, se, degrees)
+    half = parts.half(1 - level)
     return Contrast(
-        estimate=estimate, low=estimate - half, high=estimate + half, level=level, p=p, se=se, se_seed=se_seed,
-        se_item=item_se, sd=math.sqrt(variance), sd_degrees=degrees, degrees=df, noise=noise,
-        deltas=tuple(float(x) for x in own),
+        estimate=estimate, low=estimate - half, high=estimate + half, level=level, p=parts.p(abs(estimate)), se=se,
+        se_seed=se_seed, se_item=se_item, sd=sd, sd_degrees=sd_degrees, item_degrees=item_degrees,
+        degrees=min(degrees, sd_degrees) if parts.few else degrees, noise=noise,
+        deltas=tuple(float(x) for x in deltas),
     )  # fmt: skip
+
+
+def at(c: Contrast, level: float) -> Contrast:
+    """The same difference with the interval of another level."""
+    return interval(
+        np.array(c.deltas), se_seed=c.se_seed, sd=c.sd, sd_degrees=c.sd_degrees, se_item=c.se_item,
+        item_degrees=c.item_degrees, noise=c.noise, level=level,
+    )  # fmt: skip
+
+
+class _Parts(NamedTuple):
+    """Two standard errors with their degrees, and what they make together."""
+
+    se_seed: float
+    sd_degrees: float
+    se_item: float
+    item_degrees: float
+    se: float
+    degrees: float
+
+    @property
+    def few(self) -> bool:
+        return self.sd_degrees < FEW and self.se_seed > 0 < self.se_item
+
+    def half(self, alpha: float) -> float:
+        """Half the interval that leaves out ``alpha``, both ends together."""
+        if not self.few:
+            return t_point(alpha, self.degrees) * self.se
+        return math.hypot(
+            t_point(alpha, self.sd_degrees) * self.se_seed, t_point(alpha, self.item_degrees) * self.se_item
+        )
+
+    def p(self, estimate: float) -> float:
+        """The p value of which ``half`` is the inverse."""
+        if self.se == 0:
+            return float(estimate == 0)
+        if not self.few:
+            return t_tail(estimate / self.se, self.degrees)
+        low, high = -50.0, 0.0  # of ln p
+        for _ in range(60):
+            middle = (low + high) / 2
+            low, high = (low, middle) if self.half(math.exp(middle)) < estimate else (middle, high)
+        return math.exp(high)
 
 
 def differences(nats: Mapping[str, Floats], weights: Mapping[str, float], baseline: Sequence[str]) -> Floats:
@@ -158,6 +261,19 @@ def item_errors(
     return errors
 
 
+def bits_per_byte(nats: Floats, size: Ints) -> Floats:
+    """Bits per byte at each seed, float64 (seeds,): all nats over all bytes, so a long document counts as it is long.
+
+    Args:
+        nats: float64 (seeds, documents).
+        size: bytes of what was scored, int64 (documents,): a document's text (P2), or a gold answer's (P1).
+    """
+    total = float(size.sum())
+    if total <= 0:
+        raise ValueError("bits per byte of documents without a byte; leave empty documents out before scoring")
+    return nats.sum(axis=-1) / (math.log(2) * total)
+
+
 def resample(values: Floats, resamples: int, seed: int) -> Floats:
     """Sums of rows drawn with replacement, as many as there are, float64 (resamples, columns).
 
@@ -183,7 +299,7 @@ def combine(se_seed: float, degrees_seed: float, se_item: float, degrees_item: f
     return math.sqrt(square), square**2 / (se_seed**4 / degrees_seed + se_item**4 / degrees_item)
 
 
-def detectable(sd: float, seeds: int, degrees: float, item_se: float, clusters: int, level: float = 0.95) -> float:
+def detectable(sd: float, seeds: int, degrees: float, item_se: float, clusters: float, level: float = 0.95) -> float:
     """The smallest true difference, percent, whose interval excludes 0 four times in five, where the noise is pooled.
 
     Args:
@@ -198,6 +314,20 @@ def detectable(sd: float, seeds: int, degrees: float, item_se: float, clusters: 
     return (t_quantile((1 + level) / 2, df) + t_quantile(POWER, df)) * se
 
 
+def power(
+    effect: float, sd: float, seeds: int, degrees: float, item_se: float, clusters: float, level: float = 0.95
+) -> float:
+    """The chance that an interval lies above 0 where the true difference is ``effect``; arguments as ``detectable``'s.
+
+    The estimate's own distribution is taken as a shifted Student's, as there: power(detectable(...)) is .8.
+    """
+    se, df = combine(sd / math.sqrt(seeds), degrees, item_se, clusters - 1)
+    if se == 0:
+        return float(effect > 0)
+    beyond = effect / se - t_quantile((1 + level) / 2, df)
+    return 1 - t_tail(beyond, df) / 2 if beyond >= 0 else t_tail(-beyond, df) / 2
+
+
 def seeds_needed(sd: float, item_se: float, delta: float) -> int | None:
     """Seeds after which a difference of ``delta`` is seen four times in five: (2.8 sd / delta)^2 where SE_item is 0.
 
@@ -205,54 +335,3 @@ def seeds_needed(sd: float, item_se: float, delta: float) -> int | None:
     """
     room = (delta / 2.8) ** 2 - item_se**2
     return max(2, math.ceil(sd**2 / room)) if room > 0 else None
-
-
-def t_tail(t: float, degrees: float) -> float:
-    """Two-sided tail of Student's t: P(abs(T) > t), for t >= 0."""
-    return incomplete_beta(degrees / 2, 0.5, degrees / (degrees + t * t))
-
-
-@lru_cache(maxsize=4096)
-def t_quantile(p: float, degrees: float) -> float:
-    """Student's t quantile, for p between .5 and 1."""
-    if not 0.5 <= p < 1:
-        raise ValueError(f"p must be at least .5 and below 1, not {p}")
-    low, high = 0.0, 1.0
-    while t_tail(high, degrees) / 2 > 1 - p:
-        high *= 2
-    for _ in range(100):
-        middle = (low + high) / 2
-        low, high = (middle, high) if t_tail(middle, degrees) / 2 > 1 - p else (low, middle)
-    return (low + high) / 2
-
-
-def f_tail(variance: float, reference: float, degrees: float, degrees_reference: float) -> float:
-    """P(F > variance / reference): whether a variance is larger than a reference by chance."""
-    if variance == 0:
-        return 1.0
-    whole = degrees_reference * reference + degrees * variance
-    return incomplete_beta(degrees_reference / 2, degrees / 2, degrees_reference * reference / whole)
-
-
-def incomplete_beta(a: float, b: float, x: float) -> float:
-    """The regularised incomplete beta function I_x(a, b), by its continued fraction (DLMF 8.17.22)."""
-    if x <= 0 or x >= 1:
-        return float(x >= 1)
-    if x > (a + 1) / (a + b + 2):
-        return 1 - incomplete_beta(b, a, 1 - x)
-    log_front = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
-    # Evaluated from the front (modified Lentz): f = 1 + d1/(1 + d2/(1 + ...)), the answer is front / (a f).
-    tiny = 1e-300
-    f, c, d = 1.0, 1.0, 0.0
-    for i in range(1, 10_000):
-        m = i // 2
-        top = m * (b - m) * x if i % 2 == 0 else -(a + m) * (a + b + m) * x
-        term = top / ((a + i - 1) * (a + i))
-        d = 1 + term * d
-        d = 1 / (d if abs(d) > tiny else tiny)
-        c = 1 + term / c
-        c = c if abs(c) > tiny else tiny
-        f *= c * d
-        if abs(c * d - 1) < 1e-15:
-            break
-    return math.exp(log_front) / (a * f)
