@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.train.orders import (
+    Between,
     Folded,
     Interleaved,
     Mixture,
@@ -47,6 +48,7 @@ def every_ordering(documents=12, seed=0, keys=None, scores=None):
         "interleaved": Interleaved(**by, sections=3, groups=2),
         "folded": Folded(**by),
         "warm-up": WarmUp(**of, first=Sorted(**by), share=0.5),
+        "between": Between(of=Shuffled(**of), begin=0.25, end=0.75),
         "subset": Subset(**of, share=0.4),
         "subset again": Subset(**of, share=0.4, replacement=True),
         "two sets": TwoSets(**of, repeated=2, probability=0.5),
@@ -203,6 +205,19 @@ def test_warm_up_is_its_curriculum_over_a_share_and_a_shuffle_after_it():
     assert WarmUp(documents=10, first=graded(Sorted), share=1.0).sequence(0).tolist() == RUNGS
 
 
+def test_stretches_of_an_epoch_share_nothing():
+    """MeCo's two legs: 90 % of the documents, then the rest."""
+    of = Shuffled(documents=20, seed=3)
+    legs = [Between(of=of, begin=0, end=0.9), Between(of=of, begin=0.9, end=1)]
+    for epochs in ((0, 0), (1, 1), (3, 0)):
+        first, second = (leg.sequence(e).tolist() for leg, e in zip(legs, epochs, strict=True))
+        assert (len(first), len(second)) == (18, 2)
+        assert sorted(first + second) == list(range(20))
+    assert legs[0].sequence(0).tolist() == of.sequence(0)[:18].tolist()
+    middle = Between(of=graded(Sorted), begin=0.3, end=0.6).sequence(5)
+    assert TEN[middle].tolist() == [3, 4, 5]
+
+
 # ── subsets and repetition ───────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -339,6 +354,7 @@ def test_a_mixture_is_off_by_less_than_a_document_a_domain_and_phase(documents, 
         (lambda: graded(Folded, convention="code"), "released"),
         (lambda: WarmUp(documents=9, first=graded(Sorted), share=0.1), "use the same"),
         (lambda: WarmUp(documents=10, first=graded(Sorted), share=1.1), "from 0 to 1"),
+        (lambda: Between(of=graded(Sorted), begin=0.5, end=0.5), "smaller first"),
         (lambda: Subset(documents=3, share=0), "above 0"),
         (lambda: TwoSets(documents=3, repeated=3, probability=0.5), "1 to 2"),
         (lambda: TwoSets(documents=3, repeated=1, probability=1), "between 0 and 1"),

@@ -11,6 +11,7 @@ of the epoch alone. A packer asks it and turns the documents, in that order, int
 ``Interleaved``   the epoch is cut into sections, and each climbs the whole ladder from easy to hard.
 ``Folded``        every n-th document of the sorted ones, n times (DELT, arXiv 2506.21545; n = 3 was its best).
 ``WarmUp``        any of these over a random share of the documents, then a shuffle of the others, and of all later on.
+``Between``       a stretch of another ordering's epoch: what one leg of a run reads, so that the next reads the rest.
 ``Subset``        RS2 (Okanovic et al. 2023, arXiv 2305.18424): each epoch a fresh random share of the documents.
 ``TwoSets``       a small random set repeated among all the others (Charton and Kempe 2024, arXiv 2410.07041).
 ``Mixture``       domains by their share of the tokens, in phases: annealing and domain upsampling (Blakeney et al.
@@ -319,6 +320,48 @@ class WarmUp(_Drawn):
         chosen[self._shuffled(self._all, "warm-up")[: round(self.share * self.documents)]] = True
         before = self.first.sequence(0)
         return np.concatenate([before[chosen[before]], self._shuffled(np.flatnonzero(~chosen), "shuffle", 0)])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Between:
+    """A stretch of each epoch of another ordering.
+
+    Args:
+        of: the ordering; its first epoch alone decides what is read, so that two stretches never share a document that
+            it reads once. Later epochs read the same documents in the order that it gives them then.
+        begin: where the stretch begins, a share of the epoch.
+        end: where it ends.
+    """
+
+    of: Ordering
+    begin: float
+    end: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.begin < self.end <= 1:
+            raise ValueError(
+                f"Between: from {self.begin} to {self.end}; give two shares from 0 to 1, the smaller first"
+            )
+
+    @property
+    def documents(self) -> int:
+        """How many documents there are to choose from."""
+        return self.of.documents
+
+    def sequence(self, epoch: int) -> np.ndarray:
+        """int64 (n,)."""
+        first = self.of.sequence(0)
+        mine = first[round(self.begin * len(first)) : round(self.end * len(first))]
+        if epoch == 0:
+            return mine
+        chosen = np.zeros(self.documents, dtype=bool)
+        chosen[mine] = True
+        later = self.of.sequence(epoch)
+        return later[chosen[later]]
+
+    def identity(self) -> Mapping[str, Any]:
+        """The ordering's identity and the shares."""
+        return {"ordering": "Between", "of": dict(self.of.identity()), "begin": self.begin, "end": self.end}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

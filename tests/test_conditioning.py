@@ -1,0 +1,133 @@
+"""Metadata and control tokens, on written-out examples."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from curate.train.conditioning import Controls, host, lines, metadata, sentences, threshold
+
+HOSTS = {
+    "https://en.wikipedia.org/wiki/Cat": "en.wikipedia.org",
+    "http://WWW.Example.ORG": "www.example.org",
+    "https://example.org:8443/a?b=c": "example.org",
+    "http://example.org:/": "example.org",
+    "example.org/path": "example.org",                       # no scheme
+    "example.org:80": "example.org",
+    "localhost:8080/x": "localhost",
+    "//cdn.example.org/x.js": "cdn.example.org",
+    "https://user:pass@example.org/": "example.org",
+    "https://example.org?q=/a/b": "example.org",
+    "https://example.org#top": "example.org",
+    "https://example.org./": "example.org",
+    "https://bücher.example/x": "xn--bcher-kva.example",     # RFC 3492's own kind of example
+    "https://xn--bcher-kva.example/": "xn--bcher-kva.example",
+    "https://例え.テスト/": "xn--r8jz45g.xn--zckzah",        # IANA's test domain
+    "https://[2001:DB8::1]:443/": "[2001:db8::1]",
+    "ftp://files.example.org/a": "files.example.org",
+    "  https://example.org/  ": "example.org",
+    "https:\\\\example.org": None,
+    "mailto:cat@example.org": None,
+    "data:text/plain,x": None,
+    "about:blank": None,
+    "/wiki/Cat": None,
+    "https://": None,
+    "https:///path": None,
+    "two words/x": None,
+    "https://[2001:db8::1": None,
+    "": None,
+    None: None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("url", "name"), HOSTS.items(), ids=repr)
+def test_hosts(url, name):
+    assert host(url) == name
+
+
+@given(st.text(max_size=40))
+def test_a_host_of_anything_is_a_host_again(url):
+    name = host(url)
+    assert name is None or host(name) in (name, None)
+    assert name is None or not any(c in name for c in "/?#@ \n")
+
+
+def test_metadata_is_the_host_and_an_empty_line():
+    assert metadata("https://en.wikipedia.org/wiki/Cat") == "URL: en.wikipedia.org\n\n"
+    assert metadata(None) == metadata("about:blank") == ""
+    assert metadata("https://a.org/x", form="<{host}> ") == "<a.org> "
+
+
+# ── control tokens ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+FIVE = "The cat sat. A damn dog barked! Was it so?\nYes.  It was."
+
+
+def rude(pieces):
+    """A stub of a scorer: how many rude words."""
+    return [sum(word.strip("!.") == "damn" for word in piece.split()) for piece in pieces]
+
+
+def test_the_annotated_text_of_five_sentences():
+    pieces = sentences(FIVE)
+    assert pieces == ["The cat sat. ", "A damn dog barked! ", "Was it so?\n", "Yes.  ", "It was."]
+    controls = Controls(threshold=0, good=300, bad=301, drop=0)
+    assert controls.annotate(pieces, rude(pieces), key=1) == (
+        "<|good|>The cat sat. <|bad|>A damn dog barked! <|good|>Was it so?\n<|good|>Yes.  <|good|>It was."
+    )
+
+
+def test_the_ids_are_those_of_the_sentences_behind_control_tokens():
+    controls = Controls(threshold=0, good=300, bad=301, drop=0)
+    ids = controls.encode(["ab", "c", ""], [0.0, 0.5, 0.0], lambda s: list(s.encode()), key=1)
+    assert ids.tolist() == [300, 97, 98, 301, 99, 300]
+    assert ids.dtype == np.uint32
+
+
+def test_a_score_at_the_threshold_is_good_and_none_gets_nothing():
+    assert Controls(threshold=0.5, good=1, bad=2, drop=0).marks([0.5, 0.51, -1, np.nan], 0).tolist() == [1, -1, 1, 0]
+
+
+def test_tokens_are_left_out_by_hash():
+    controls = Controls(threshold=0, good=1, bad=2, drop=0.1)
+    marks = np.concatenate([controls.marks(np.zeros(50), key) for key in range(200)])
+    assert abs((marks == 0).mean() - 0.1) < 0.01  # 10,000 draws: three standard errors of 0.003
+    assert controls.marks(np.zeros(50), 7).tolist() == controls.marks(np.zeros(50), 7).tolist()
+    assert Controls(threshold=0, good=1, bad=2, drop=1).marks(np.zeros(9), 0).any() == False  # noqa: E712
+    # What is left out does not depend on the scores, so that it tells nothing about them.
+    assert ((controls.marks(np.ones(50), 7) == 0) == (controls.marks(np.zeros(50), 7) == 0)).all()
+
+
+def test_a_threshold_is_a_quantile_of_the_corpus():
+    scores = np.array([0.1, 0.2, 0.2, 0.9])
+    assert [threshold(scores, share) for share in (0.25, 0.5, 0.75, 1.0)] == [0.1, 0.2, 0.2, 0.9]
+    for share in (0.25, 0.5, 0.75, 1.0):
+        assert (scores <= threshold(scores, share)).mean() >= share
+    with pytest.raises(ValueError, match="not a number"):
+        threshold(np.array([0.1, np.nan]), 0.5)
+
+
+@given(st.text(alphabet="ab .!?\n。」'\r\u2028", max_size=60))
+def test_pieces_are_the_text_again(text):
+    assert "".join(sentences(text)) == text == "".join(lines(text))
+    assert "" not in sentences(text)
+
+
+def test_sentences_end_at_marks_before_white_space():
+    assert sentences('It is 3.14 km. "So?" she said.') == ["It is 3.14 km. ", '"So?" ', "she said."]
+    assert sentences("猫。犬！「雨。」空") == ["猫。", "犬！", "「雨。」", "空"]
+    assert sentences("") == []
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Controls(threshold=0, good=3, bad=3),
+        lambda: Controls(threshold=0, good=-1, bad=3),
+        lambda: Controls(threshold=0, good=1, bad=2, drop=1.5),
+        lambda: Controls(threshold=0, good=1, bad=2).annotate(["a"], [], 0),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(make):
+    with pytest.raises(ValueError, match="give"):
+        make()
