@@ -32,7 +32,7 @@ NumPy only.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -201,21 +201,27 @@ class _Parts(NamedTuple):
         """Half the interval that leaves out ``alpha``, both ends together."""
         if not self.few:
             return t_point(alpha, self.degrees) * self.se
-        return math.hypot(
-            t_point(alpha, self.sd_degrees) * self.se_seed, t_point(alpha, self.item_degrees) * self.se_item
-        )
+        return half_of_squares(((self.se_seed, self.sd_degrees), (self.se_item, self.item_degrees)), alpha)
 
     def p(self, estimate: float) -> float:
         """The p value of which ``half`` is the inverse."""
         if self.se == 0:
             return float(estimate == 0)
-        if not self.few:
-            return t_tail(estimate / self.se, self.degrees)
-        low, high = -50.0, 0.0  # of ln p
-        for _ in range(60):
-            middle = (low + high) / 2
-            low, high = (low, middle) if self.half(math.exp(middle)) < estimate else (middle, high)
-        return math.exp(high)
+        return p_of(self.half, estimate) if self.few else t_tail(estimate / self.se, self.degrees)
+
+
+def half_of_squares(parts: Sequence[tuple[float, float]], alpha: float) -> float:
+    """Half an interval from independent (standard error, degrees): the root of the sum of their squared halves."""
+    return math.sqrt(sum((t_point(alpha, degrees) * se) ** 2 for se, degrees in parts if se > 0))
+
+
+def p_of(half: Callable[[float], float], estimate: float) -> float:
+    """The p value at which an interval of half-width ``half(p)`` ends at 0, for estimate >= 0."""
+    low, high = -50.0, 0.0  # of ln p
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (low, middle) if half(math.exp(middle)) < estimate else (middle, high)
+    return math.exp(high)
 
 
 def differences(nats: Mapping[str, Floats], weights: Mapping[str, float], baseline: Sequence[str]) -> Floats:
