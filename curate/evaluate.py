@@ -7,12 +7,14 @@ smaller number.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
 
+from curate import held
 from curate.columns import ADDRESS, KEY, PARENT, STANDARD
 from curate.dataset import File, source_of
 from curate.engines import Engine
@@ -156,6 +158,7 @@ class Runner:
         self.early: dict[int, int] = {}  # rows that a hoisted step was computed for in an earlier pass
         self.listings: dict[int, list[File]] = {}
         self.opened: Engine | None = None
+        self.kept = ExitStack()
         self.computed = 0
 
     @property
@@ -163,6 +166,7 @@ class Runner:
         """The engine, opened when the first task needs it."""
         if self.opened is None:
             self.opened = self.open_engine()
+            self.kept.enter_context(held.keeping(self.opened.holds))
         return self.opened
 
     # ── carrying out ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -638,7 +642,8 @@ class Runner:
         return any(id(n) in self.states or self.continued(n) for n in below)
 
     def close(self) -> None:
-        """Let go of the engine."""
+        """Let go of the engine, and of what was kept in memory."""
+        self.kept.close()
         if self.opened is not None:
             self.opened.close()
 

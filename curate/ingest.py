@@ -22,6 +22,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate import held
 from curate.columns import BYTES, INT64, KEY, PARENT, QUARANTINED, ROW, TEXT
 from curate.dataset import Bad, File, Member, Piece, Source
 from curate.errors import RowsLost
@@ -133,6 +134,7 @@ class Replace:
         if "id" not in promised:
             ids = pc.binary_join_element_wise(table["id"], pa.array(number).cast(TEXT), pa.scalar("#", TEXT))
             table = table.set_column(table.column_names.index("id"), "id", ids)
+        held.forget(view.part.of)
         part = store_part(self.store, Piece(table.append_column(PARENT, _addresses(view, rows[at]))))
         gone = np.setdiff1d(np.arange(len(rows)), [*at, *errors])
         ids = columns.get(["id"], rows)["id"]
@@ -178,6 +180,7 @@ class Rewrite:
             if PARENT not in view.columns:
                 table = table.append_column(PARENT, _addresses(view, rows))
             tables.append(table)
+            held.forget(view.part.of)
         table = pa.concat_tables(tables).combine_chunks()
         if not table.num_rows:
             return {"parts": [], "rows_in": 0}
@@ -230,6 +233,7 @@ def store_part(store: Store, piece: Piece) -> dict[str, Any]:
     store.put_table(f"parts/{of}/base.parquet", base)
     if piece.groups is None:
         store.put_table(f"parts/{of}/rows.parquet", table)
+    held.put(of, {name: table[name] for name in ("text", "extra")})
     return {
         "of": of,
         "groups": None if piece.groups is None else list(piece.groups),

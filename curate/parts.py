@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from curate import held
 from curate.columns import ADDRESS, ROW, address
 from curate.dataset import File, Source
 from curate.errors import BadInput, RowsLost
@@ -122,15 +123,20 @@ class Columns:
 
     def _documents(self, wanted: list[str]) -> pa.Table:
         part = self.view.part
+        kept = {name: column for name in wanted if (column := held.get(part.of, name)) is not None}
+        if len(kept) == len(wanted):
+            return pa.table(kept)
         if part.groups is None:
-            return self.store.get_table(rows_path(part), wanted)
-        table = part.source.reread(part.file, part.groups, wanted)
+            table = self.store.get_table(rows_path(part), wanted)
+        else:
+            table = part.source.reread(part.file, part.groups, wanted)
         if table.num_rows != part.rows:
             raise BadInput(
                 f"{part.file.path} has changed since it was listed",
                 where=part.file.path,
                 fix="leave inputs alone during a run, then run again",
             )
+        held.put(part.of, {name: table[name] for name in wanted})
         return table
 
 

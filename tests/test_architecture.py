@@ -22,6 +22,7 @@ LAYERS = [
 MACHINE = [
     "curate.identity",
     "curate.store",
+    "curate.held",
     "curate.parts",
     "curate.engines",
     "curate.engines.local",

@@ -12,10 +12,15 @@ from curate.stage import Needs
 
 
 class Engine(Protocol):
-    """Where tasks run."""
+    """Where tasks run.
+
+    ``holds`` is how many bytes of decoded text this process may keep between steps (``held``): 0 where tasks run
+    elsewhere.
+    """
 
     name: str
     workers: int
+    holds: int
 
     def map(
         self, task: Callable[[Any], dict[str, Any]], items: Sequence[tuple[str, Any]], *, label: str, needs: Needs

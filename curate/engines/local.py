@@ -4,12 +4,16 @@ Threads pay because what is slow releases the interpreter's lock: Parquet, compr
 model takes one item after the other all the same: torch counts its threads and draws its random numbers per process.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 from curate.errors import BadInput
 from curate.stage import Needs
+
+HOLDS = 256 << 20  # bytes of decoded text a worker, and all of them at most
+SHARE = 8  # of the machine's memory is the one part that they may take
 
 
 class Local:
@@ -23,6 +27,7 @@ class Local:
 
     def __init__(self, workers: int = 1) -> None:
         self.workers = workers
+        self.holds = min(workers * HOLDS, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // SHARE)
 
     def map(
         self, task: Callable[[Any], dict[str, Any]], items: Sequence[tuple[str, Any]], *, label: str, needs: Needs

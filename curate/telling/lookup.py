@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from curate import held
 from curate.columns import ROW, address, unpack
 from curate.parts import BASE
 from curate.passes import DROPPED
@@ -225,6 +226,8 @@ def texts(store: Store, frame: FrameRecord, wanted: Iterable[int]) -> dict[int, 
 
 def _document(store: Store, part: PartRecord) -> pa.ChunkedArray | None:
     """All texts of a part."""
+    if (kept := held.get(part.of, "text")) is not None:
+        return kept
     if part.groups is None:
         return store.get_table(f"parts/{part.of}/rows.parquet", ["text"])["text"]
     try:
