@@ -194,7 +194,7 @@ def test_a_claim_about_a_method_takes_three_mixes():
 
 @pytest.mark.parametrize(("mixes", "between"), [(3, 0.0), (3, 4.0), (5, 1.5)])
 def test_a_method_is_covered_whatever_its_mixes_vary(mixes: int, between: float):
-    """Truth 0; the baseline's seeds are shared, mixes differ, runs differ. The interval of seeds alone is too narrow."""
+    """Truth 0; the baseline's seeds are shared, mixes and runs differ. An interval of seeds alone is too narrow."""
     rng = np.random.default_rng(7)
     hits = naive = 0
     for _ in range(500):
