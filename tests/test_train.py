@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.train import checkpoint, data, hardware, loop, model, optim, score
+from curate.train import checkpoint, data, hardware, loop, model, optim, schedule, score
 
 TINY = model.Config(vocab=97, width=16, layers=2, heads=2, hidden=24, context=12)
 SHORT = loop.Training(tokens=12 * 4 * 30, batch=4, checkpoint_every=7)
@@ -183,11 +183,12 @@ def test_too_little_text():
 
 def test_warm_up_constant_linear_to_zero():
     """100 steps, 5 % up, the last 20 % down: 1/5 at first, 1 from the fifth step to the 81st, 1/20 at last."""
-    rates = [optim.factor(step, 100, 0.05, 0.2) for step in range(100)]
+    wsd = schedule.Schedule(steps=100, warmup=5, decay=20)
+    rates = [wsd.factor(step) for step in range(100)]
     assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert rates[5:81] == [1.0] * 76
     assert rates[81:] == pytest.approx([k / 20 for k in range(19, 0, -1)])
-    assert optim.factor(0, 100, 0.0, 0.0) == 1.0
+    assert schedule.Schedule(steps=100).factor(0) == 1.0
 
 
 def test_embeddings_learn_faster_and_are_not_decayed():

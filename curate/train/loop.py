@@ -1,110 +1,50 @@
-"""The training loop: tokens in, a model and its loss curve out; the same code on a CPU and on a GPU.
+"""The training loop: a feed in, a trained model and its curve out; the same code on a CPU, a GPU and several of them.
 
-    tokens = data.pack(lists_of_ids, separator=0)
-    result = train(Config(vocab=2048), Training(tokens=500_000), tokens.ids, seed=0)
-    checkpoint.save(result.model, Path("model"))
+    result = fit(model, Training(lr=3e-3), feed)                      # any feed, any model of the interface below
+    result = train(Config(vocab=2048), Training(tokens=500_000), ids)    # the short way: a stream of ids
 
-A run is decided by (shape, settings, seed, ids, initial weights). Weights and order come from generators of its own;
-with one thread on one kind of CPU it repeats bit by bit, and a run that was killed and continues from its checkpoint
-has the loss curve, bit by bit, of one that was left alone.
+A model is a ``torch.nn.Module`` with ``config.vocab``, ``forward(tokens, documents=None)``, which returns a stream, and
+``mean_nats(stream, targets, weights=None)``, which returns the loss: the Decoder of model.py, or any causal model of
+``transformers`` (huggingface.py). Only parameters that ask for a gradient are trained, kept and counted, so that an
+adapter on a frozen model trains by the same loop.
 
-Cost: see Decoder.flops_per_token; a step of the default settings is 1,024 tokens, about 20 ms on one core.
+A run is decided by (initial weights, settings, feed, seed). Nothing is drawn from a generator that others use; with one
+thread on one kind of CPU a run repeats bit by bit, and a run that was killed and continues from its checkpoint has the
+curve, bit by bit, of one that was left alone: the state of weights and optimizers is kept exactly, and a feed needs
+none.
+
+Cost: see Decoder.flops_per_token; a step of the default settings is 1,024 tokens, about 20 ms on one core. The loop
+reads nothing back from the device but at every ``line``-th step.
+Elsewhere: rates (schedule.py), optimizers (optim.py), parts of batches (feeding.py), several devices (distributed.py),
+files (checkpoint.py, metrics.py), branches of a run (branches.py), the command (__main__.py).
 """
 
 import json
 import time
-import zlib
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from curate.train import checkpoint as files
 from curate.train.data import Order
-from curate.train.hardware import autocast, threads
+from curate.train.feed import Feed
+from curate.train.feeding import StreamFeed
+from curate.train.hardware import threads
+from curate.train.metrics import Board, Curve, Line, Watch
 from curate.train.model import Config, Decoder
-from curate.train.optim import adamw, factor
+from curate.train.schedule import Schedule
+from curate.train.steps import Run
+from curate.train.training import Result, Training
 
-LINE_EVERY = 10          # steps a line of metrics
+__all__ = ["Evaluate", "Progress", "Result", "Training", "fit", "train"]
 
 Progress = Callable[[int, int, float], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Training:
-    """How a model is trained. The defaults suit the default shape on a CPU.
-
-    Args:
-        tokens: tokens to predict, rounded up to whole steps; None for whole epochs. More than the text has means that
-            it is read again.
-        epochs: how often the text is read, where ``tokens`` is None.
-        batch: windows a step.
-        lr: peak learning rate of the matrices.
-        embedding_lr: how many times that for embedding and head.
-        warmup: share of the steps in which the rate rises.
-        decay: share of the steps, the last ones, in which it falls to zero.
-        weight_decay: of matrices, as in AdamW.
-        betas: of AdamW.
-        clip: largest norm of a gradient.
-        precision: ``float32`` or ``bfloat16`` (hardware.py).
-        device: ``cpu`` or ``cuda``.
-        threads: of torch on a CPU; results repeat for the same number only.
-        compile: translate the model with torch.compile: 15 to 50 seconds first, then 1.2 to 1.5 times as fast.
-        checkpoint_every: steps between checkpoints, where one is asked for.
-    """
-
-    tokens: int | None = None
-    epochs: float = 1.0
-    batch: int = 16
-    lr: float = 5e-3
-    embedding_lr: float = 4.0
-    warmup: float = 0.05
-    decay: float = 0.2
-    weight_decay: float = 0.1
-    betas: tuple[float, float] = (0.9, 0.95)
-    clip: float = 1.0
-    precision: str = "float32"
-    device: str = "cpu"
-    threads: int = 1
-    compile: bool = False
-    checkpoint_every: int = 200
-
-    def steps(self, context: int, windows: int) -> int:
-        """Steps of a run over a text of so many windows."""
-        asked = self.tokens if self.tokens is not None else self.epochs * windows * context
-        return max(1, -(-int(asked) // (self.batch * context)))
-
-
-@dataclass(frozen=True)
-class Result:
-    """A trained model and how it went.
-
-    Args:
-        model: on the device it was trained on.
-        losses: mean nats of each step's tokens, float32 (steps,), those before an interruption included.
-        tokens: tokens predicted in all.
-        epochs: how often the text was read.
-        seconds: wall-clock seconds, of this process.
-        cpu_seconds: CPU seconds, of this process.
-        tokens_per_second: by the wall clock, of this process.
-        tokens_per_cpu_second: the same by CPU time.
-    """
-
-    model: Decoder
-    losses: np.ndarray
-    tokens: int
-    epochs: float
-    seconds: float
-    cpu_seconds: float
-    tokens_per_second: float
-    tokens_per_cpu_second: float
-
-    def tail(self, share: float = 0.1) -> float:
-        """Mean loss over the last steps, a share of all."""
-        return float(self.losses[-max(1, int(share * len(self.losses))) :].mean(dtype=np.float64))
+Evaluate = Callable[[nn.Module], np.ndarray]
 
 
 def train(
@@ -127,99 +67,223 @@ def train(
         seed: of weights and order.
         init: a directory of a model to start from (the optimizer starts anew).
         checkpoint: a file to continue from where it exists, and to write to every few steps and at the end.
-        metrics: a JSON-lines file to write: step, tokens, rate and mean loss, every few steps.
-        progress: called with (steps done, steps, loss) every few steps.
+        metrics: a JSON-lines file to write: step, tokens, rate, mean loss and norm, every few steps.
+        progress: called with (steps done, steps, mean loss) every few steps.
 
     Raises:
         ValueError: too little text, ids outside the vocabulary, an initial model of another shape, or a checkpoint of
             another run.
         FloatingPointError: the loss is no longer a number.
     """
-    order = Order(len(ids), config.context, training.batch, seed)
+    windows = Order(len(ids), config.context, training.batch, seed).windows
     if int(ids.max()) >= config.vocab:
         raise ValueError(f"token id {ids.max()} is outside a vocabulary of {config.vocab}; use the tokenizer's size")
-    steps = training.steps(config.context, order.windows)
-    with threads(training.threads):
-        model = (Decoder(config, seed=seed) if init is None else _opened(init, config)).to(training.device)
-        optimizer = adamw(
-            model, lr=training.lr, embedding_lr=training.embedding_lr, betas=training.betas,
-            weight_decay=training.weight_decay,
-        )  # fmt: skip
-        run = {} if checkpoint is None else _identity(config, training, ids, seed, model)
-        losses = np.empty(0, dtype=np.float32)
-        if checkpoint is not None and checkpoint.exists():
-            losses = files.load_run(checkpoint, model, optimizer, run).numpy()
-        first = len(losses)
-        recent: list[torch.Tensor] = []
-        stream = torch.compile(model) if training.compile else model
-        fetch = _fetcher(ids, order, training.device)
-        curve = None if metrics is None else Curve(metrics, training, config.context, steps)
-        begun, begun_cpu = time.perf_counter(), time.process_time()
-        for step in range(first, steps):
-            for group in optimizer.param_groups:
-                group["lr"] = group["peak"] * factor(step, steps, training.warmup, training.decay)
-            windows = fetch(step)
-            with autocast(windows.device, training.precision):
-                loss = model.mean_nats(stream(windows[:, :-1]), windows[:, 1:])
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(model.parameters(), training.clip)
-            optimizer.step()
-            optimizer.zero_grad()
-            recent.append(loss.detach())
-            done = step + 1
-            saving = checkpoint is not None and (done % training.checkpoint_every == 0 or done == steps)
-            if done % LINE_EVERY == 0 or done == steps or saving:
-                losses = np.append(losses, torch.stack(recent).cpu().numpy())
-                recent.clear()
-                if not np.isfinite(losses[-LINE_EVERY:]).all():
-                    raise FloatingPointError(
-                        f"the loss is no longer a number after {done} of {steps} steps; lower the learning rate"
-                    )
-                if curve is not None:
-                    curve.write(losses)
-                if progress is not None:
-                    progress(done, steps, float(losses[-1]))
+    feed = StreamFeed(ids, config.context, training.batch, seed, training.steps(config.context, windows))
+    model = Decoder(config, seed=seed) if init is None else _opened(init, config)
+    watch = None if progress is None else (lambda line: progress(line.step, line.steps, line.loss))
+    return fit(model, training, feed, checkpoint=checkpoint, metrics=metrics, watch=watch)
+
+
+def fit(
+    model: nn.Module,
+    training: Training,
+    feed: Feed,
+    *,
+    seed: int = 0,
+    steps: int | None = None,
+    schedule: Schedule | None = None,
+    stop: int | None = None,
+    start: Path | None = None,
+    onward: bool = False,
+    checkpoint: Path | None = None,
+    metrics: Path | None = None,
+    tensorboard: Path | None = None,
+    watch: Watch | None = None,
+    evaluate: Evaluate | None = None,
+    evaluations: int = 1,
+) -> Result:
+    """Train a model on a feed.
+
+    On several ranks (``distributed.joined``) all call it with the same arguments; the first one writes the files.
+
+    Args:
+        model: what is trained, in place; moved to the device of ``training``.
+        training: how.
+        feed: what is read.
+        seed: of dropout, where the model has any.
+        steps: of the run; None for all of the feed's.
+        schedule: of the rate, instead of the one that ``training`` describes.
+        stop: leave off after so many steps of the run, to go on another time. None for its end.
+        start: a checkpoint, usually a kept one, whose weights and optimizers the run starts with.
+        onward: whether the run goes on where ``start`` is, in step number, curve and feed; otherwise it counts from 0.
+        checkpoint: a file to continue from where it exists, and to write to every few steps and at the end.
+        metrics: a JSON-lines file to write: step, tokens, rate, mean loss and norm, every few steps.
+        tensorboard: a directory for TensorBoard's files.
+        watch: called with a Line every few steps (on the first rank).
+        evaluate: called with the model, which gives numbers, for example the nats of each document.
+        evaluations: 1 for the model as it is returned; more for so many states near the end of the decay, the last one
+            included, whose mean has less noise.
+
+    Raises:
+        ValueError: a setting or a batch that cannot be, or a checkpoint of another run.
+        FileNotFoundError: no checkpoint to start from.
+        FloatingPointError: the loss or the gradient is no longer a number.
+    """
+    plan = schedule if schedule is not None else training.over(feed.steps if steps is None else steps)
+    end = plan.steps if stop is None else min(stop, plan.steps)
+    if plan.steps > feed.steps:
+        raise ValueError(f"a run of {plan.steps} steps reads a feed of {feed.steps}; ask for fewer, or a longer feed")
+    if training.keep_every is not None and checkpoint is None:
+        raise ValueError("keep_every keeps checkpoints beside the checkpoint; name one")
+    with ExitStack() as stack:
+        stack.enter_context(threads(training.threads))
+        stack.enter_context(_training(model.to(training.device), training))
+        run = Run(model, training, feed, seed)
+        stack.callback(run.close)
+        if start is not None:
+            _begin(run, start, onward)
+        identity: dict[str, Any] = {}
+        if checkpoint is not None:
+            identity = json.loads(json.dumps(run.identity(plan, evaluations)))
+            kept = files.load_run(checkpoint, identity, model)
+            if kept is not None:
+                run.restore(kept)
+        told = _Told(run, plan, metrics, tensorboard, watch)
+        stack.callback(told.close)
+        averaged = plan.late(training.average) if training.average > 1 else []
+        evaluated = plan.late(evaluations) if evaluations > 1 and evaluate is not None else []
+        for number in range(run.done, end):
+            run.step(number, plan.factor(number), end)
+            done = number + 1
+            if done in averaged:
+                run.remember()
+            if done in evaluated and evaluate is not None:
+                with told.aside():
+                    run.evaluations[done] = _measured(model, evaluate)
+            saving = checkpoint is not None and (done % training.checkpoint_every == 0 or done == end)
+            keeping = training.keep_every is not None and done % training.keep_every == 0 and plan.constant(done)
+            if done % training.line == 0 or done == end or saving or keeping:
+                told.tell()
             if saving and checkpoint is not None:
-                files.save_run(checkpoint, model, optimizer, torch.from_numpy(losses), run)
-        seconds, cpu_seconds = time.perf_counter() - begun, time.process_time() - begun_cpu
-    now = (steps - first) * training.batch * config.context
-    total = steps * training.batch * config.context
+                files.save_run(checkpoint, run.state(), done, identity)
+            if keeping and checkpoint is not None:
+                files.save_run(kept_path(checkpoint, done), run.state(), done, identity)
+        speed = told.speed()
+        if end == plan.steps and averaged:
+            run.average(len(averaged))
+        if end == plan.steps and evaluate is not None and not evaluated:
+            run.evaluations = {end: _measured(model, evaluate)}
     return Result(
-        model=model, losses=losses, tokens=total, epochs=total / (order.windows * config.context),
-        seconds=seconds, cpu_seconds=cpu_seconds,
-        tokens_per_second=now / max(seconds, 1e-9), tokens_per_cpu_second=now / max(cpu_seconds, 1e-9),
+        model=model, losses=run.history.losses, norms=run.history.norms, tokens=int(run.history.tokens.sum()),
+        epochs=feed.epochs * run.done / feed.steps, evaluations=run.evaluations, **speed,
     )  # fmt: skip
 
 
-class Curve:
-    """The JSON-lines file of a run: one line every LINE_EVERY steps and one at the end, without times.
+def kept_path(checkpoint: Path, step: int) -> Path:
+    """Where ``Training.keep_every`` keeps the checkpoint of a step."""
+    return checkpoint.with_name(f"{checkpoint.stem}.step-{step}{checkpoint.suffix}")
 
-    Args:
-        path: written from the start, also by a run that continues.
-        training: its settings.
-        context: tokens of a window.
-        steps: of the whole run.
-    """
 
-    def __init__(self, path: Path, training: Training, context: int, steps: int) -> None:
-        self.path, self.training, self.steps = path, training, steps
-        self._tokens = training.batch * context
-        self._written = 0
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("")
+@contextmanager
+def _training(model: nn.Module, training: Training) -> Iterator[None]:
+    """The model as it is while it is trained; torch's own generators are left as they were."""
+    mode, drawn = model.training, torch.get_rng_state()
+    recompute = getattr(model, "recompute", None)
+    if training.recompute and recompute is None:
+        raise ValueError(f"{type(model).__name__} cannot compute activations again; set recompute to False")
+    model.train()
+    if recompute is not None and training.recompute:
+        recompute(True)
+    if training.compile:
+        model.compile()
+    try:
+        yield
+    finally:
+        model._compiled_call_impl = None  # what Module.compile sets, and nothing takes back
+        if recompute is not None and training.recompute:
+            recompute(False)
+        model.train(mode)
+        torch.set_rng_state(drawn)
 
-    def write(self, losses: np.ndarray) -> None:
-        """Add the lines that the losses so far, float32 (steps done,), complete."""
-        with self.path.open("a") as file:
-            while self._written < len(losses):
-                done = min(self._written + LINE_EVERY, self.steps)
-                if done > len(losses):
-                    break
-                rate = self.training.lr * factor(done - 1, self.steps, self.training.warmup, self.training.decay)
-                mean = float(losses[self._written : done].mean(dtype=np.float64))
-                line = {"step": done, "tokens": done * self._tokens, "lr": rate, "loss": mean}
-                file.write(json.dumps(line) + "\n")
-                self._written = done
+
+def _begin(run: Run, start: Path, onward: bool) -> None:
+    """Put a run where a kept checkpoint is."""
+    same = json.loads(json.dumps(dict(run.feed.identity()))) if onward else {}
+    kept = files.load_run(start, same, run.model)
+    if kept is None:
+        raise FileNotFoundError(f"there is no checkpoint {start} to start from; train with keep_every, or name another")
+    run.restore(kept, onward=onward)
+
+
+def _measured(model: nn.Module, evaluate: Evaluate) -> np.ndarray:
+    """What ``evaluate`` gives, float64, for the model as it is used."""
+    model.eval()
+    with torch.no_grad():
+        out = np.asarray(evaluate(model), dtype=np.float64)
+    model.train()
+    return out
+
+
+class _Told:
+    """What a run tells, and how fast it is."""
+
+    def __init__(
+        self, run: Run, plan: Schedule, metrics: Path | None, tensorboard: Path | None, watch: Watch | None
+    ) -> None:
+        self.run, self.plan = run, plan
+        first = run.me.first
+        self.curve = Curve(metrics, plan, run.training.lr, run.training.line) if metrics and first else None
+        self.board = Board(tensorboard) if tensorboard and first else None
+        self.watch = watch if first else None
+        self.before = int(run.history.tokens.sum())
+        self.begun, self.begun_cpu = time.perf_counter(), time.process_time()
+        if self.curve is not None:
+            self.curve.write(run.history)
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Time that is not training's."""
+        at, at_cpu = time.perf_counter(), time.process_time()
+        yield
+        self.begun += time.perf_counter() - at
+        self.begun_cpu += time.process_time() - at_cpu
+
+    def tell(self) -> None:
+        """Read the steps since the last time, and write a line."""
+        run, history = self.run, self.run.history
+        new = run.collect(self.plan)
+        if self.curve is not None:
+            self.curve.write(history)
+        if new == 0 or (self.board is None and self.watch is None):
+            return
+        speed, done = self.speed(), len(history)
+        left = (self.plan.steps - done) * history.tokens[-new:].mean() / speed["tokens_per_second"]
+        line = Line(
+            step=done, steps=self.plan.steps, tokens=int(history.tokens.sum()),
+            lr=run.training.lr * self.plan.factor(done - 1),
+            loss=float(history.losses[-new:].mean(dtype=np.float64)),
+            norm=float(history.norms[-new:].mean(dtype=np.float64)),
+            tokens_per_second=speed["tokens_per_second"], mfu=speed["mfu"], seconds_left=float(left),
+        )  # fmt: skip
+        if self.board is not None:
+            self.board.write(line)
+        if self.watch is not None:
+            self.watch(line)
+
+    def speed(self) -> dict[str, Any]:
+        """Seconds and throughput since the run began here."""
+        seconds, cpu_seconds = time.perf_counter() - self.begun, time.process_time() - self.begun_cpu
+        tokens = int(self.run.history.tokens.sum()) - self.before
+        per_second = tokens / max(seconds, 1e-9)
+        return {
+            "seconds": seconds, "cpu_seconds": cpu_seconds, "tokens_per_second": per_second,
+            "tokens_per_cpu_second": tokens / max(cpu_seconds, 1e-9), "mfu": None,
+        }  # fmt: skip
+
+    def close(self) -> None:
+        """Close TensorBoard's file."""
+        if self.board is not None:
+            self.board.close()
 
 
 def _opened(init: Path, config: Config) -> Decoder:
@@ -228,26 +292,3 @@ def _opened(init: Path, config: Config) -> Decoder:
     if model.config != config:
         raise ValueError(f"the model in {init} has the shape {model.config}, not {config}; train with its own shape")
     return model
-
-
-def _identity(config: Config, training: Training, ids: np.ndarray, seed: int, model: Decoder) -> dict[str, Any]:
-    """What decides a run, as JSON gives it back; ``model`` holds the initial weights."""
-    started = 0
-    for p in model.parameters():
-        started = zlib.crc32(p.detach().cpu().numpy().tobytes(), started)
-    settings = asdict(training)
-    del settings["checkpoint_every"]
-    text = [len(ids), zlib.crc32(ids.tobytes())]
-    run = {"shape": asdict(config), "settings": settings, "seed": seed, "text": text, "initial weights": started}
-    plain: dict[str, Any] = json.loads(json.dumps(run))
-    return plain
-
-
-def _fetcher(ids: np.ndarray, order: Order, device: str) -> Callable[[int], torch.Tensor]:
-    """A function from a step to its windows, int64 (batch, context + 1); on a GPU the ids live there."""
-    reach = np.arange(order.context + 1)
-    if device == "cpu":
-        return lambda step: torch.from_numpy(ids[order.starts(step)[:, None] + reach].astype(np.int64))
-    there = torch.from_numpy(ids.astype(np.int64 if ids.dtype == np.uint32 else np.int32)).to(device)
-    reached = torch.from_numpy(reach).to(device)
-    return lambda step: there[torch.from_numpy(order.starts(step)).to(device)[:, None] + reached].long()
