@@ -4,7 +4,8 @@ A row's place is the rank of a keyed hash of (seed, key, copy): a global shuffle
 and the rows. Shards are ranges of that hash, cut by cumulative bytes of text at a resolution of 1/1,048,576 of the
 range, which is the most shards that there can be. Map tasks write their rows sorted by shard, a collect task a shard
 sorts them by (hash, key, copy) and publishes one Parquet file that readers like: zstd, row groups of about 32 MiB,
-statistics and a page index.
+statistics and a page index. A small mix, or one whose texts are in memory, goes without the map tasks: each shard takes
+its rows from the parts, with the same result.
 """
 
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curate.buckets import Layout, Shelf, put_buckets
 from curate.columns import ADDRESS
@@ -38,37 +40,40 @@ def weigh(table: pa.Table, given: tuple[str, int]) -> pa.Table:
     copies = table[column].fill_null(0).to_numpy()
     index, place = places(halves(table["key"]), copies, seed)
     digit = (place >> np.uint64(64 - DIGIT)).astype(np.int64)
-    sizes = np.zeros(1 << DIGIT, dtype=np.int64)
-    np.add.at(sizes, digit, table["text_bytes"].to_numpy()[index])
-    counts = np.bincount(digit, minlength=1 << DIGIT)
-    at = np.flatnonzero(counts)
-    return pa.table({"digit": at, "bytes": sizes[at], "rows": counts[at]})
+    return _sums(digit, table["text_bytes"].to_numpy()[index], np.ones(len(digit), dtype=np.int64))
 
 
 def add_weights(table: pa.Table, given: tuple[str, int]) -> pa.Table:
     """What ``weigh`` found for several parts, as one."""
-    digits = table["digit"].to_numpy()
-    sums = {name: np.zeros(1 << DIGIT, dtype=np.int64) for name in ("bytes", "rows")}
-    for name, total in sums.items():
-        np.add.at(total, digits, table[name].to_numpy())
-    at = np.flatnonzero(sums["rows"])
-    return pa.table({"digit": at, **{name: total[at] for name, total in sums.items()}})
+    return _sums(*(table[name].to_numpy() for name in ("digit", "bytes", "rows")))
+
+
+def _sums(digit: np.ndarray, sizes: np.ndarray, rows: np.ndarray) -> pa.Table:
+    """Sums by digit, of those that occur, in order."""
+    order = np.argsort(digit, kind="stable")
+    digit = digit[order]
+    first = np.flatnonzero(np.diff(digit, prepend=-1))
+    sums = {"bytes": sizes, "rows": rows}
+    return pa.table({
+        "digit": digit[first],
+        **{name: np.add.reduceat(each[order], first) if len(first) else each for name, each in sums.items()},
+    })  # fmt: skip
 
 
 def cut_shards(tables: Sequence[pa.Table], shard_bytes: int) -> tuple[np.ndarray, int, int]:
     """First digit of every shard, int64 (shards,); total rows; total bytes. Every shard has a row, if there are any."""
-    sizes = np.zeros(1 << DIGIT, dtype=np.int64)
-    counts = np.zeros(1 << DIGIT, dtype=np.int64)
-    for table in tables:
-        np.add.at(sizes, table["digit"].to_numpy(), table["bytes"].to_numpy())
-        np.add.at(counts, table["digit"].to_numpy(), table["rows"].to_numpy())
+    weights = [pa.table({n: np.empty(0, np.int64) for n in ("digit", "bytes", "rows")}), *tables]
+    digit, sizes, rows = (pa.concat_tables(weights)[name].to_numpy() for name in ("digit", "bytes", "rows"))
+    found = _sums(digit, sizes, rows)
+    digit, sizes, rows = (found[name].to_numpy() for name in ("digit", "bytes", "rows"))
     total = int(sizes.sum())
     shards = max(1, -(-total // shard_bytes))
-    before = np.cumsum(sizes) - sizes
     targets = np.arange(shards) * total // shards
-    starts = np.unique(np.searchsorted(before, targets, side="left").clip(0, (1 << DIGIT) - 1))
-    held = np.add.reduceat(counts, starts)
-    return starts[held > 0] if held.any() else starts[:1], int(counts.sum()), total
+    # A shard starts at the first digit that has at least its target before it.
+    after = np.append(digit + 1, 1 << DIGIT)[np.searchsorted(np.cumsum(sizes), targets, side="left")]
+    starts = np.unique(np.where(targets > 0, after, 0).clip(0, (1 << DIGIT) - 1))
+    held = np.diff(np.searchsorted(digit, np.append(starts, 1 << DIGIT)))
+    return starts[held > 0] if held.any() else starts[:1], int(rows.sum()), total
 
 
 @dataclass(frozen=True)
@@ -120,7 +125,7 @@ class Scatter:
 
 @dataclass(frozen=True)
 class Shard:
-    """The task that publishes one shard."""
+    """The task that publishes one shard of what was scattered."""
 
     store: Store
     home: str
@@ -131,19 +136,72 @@ class Shard:
     def __call__(self, shard: int) -> dict[str, Any]:
         """Sort the rows of a shard and publish it."""
         table = pa.concat_tables(self.shelf.read(shard))
-        keys = halves(table["key"])
-        order = np.lexsort((table["copy"].to_numpy(), keys[:, 1], keys[:, 0], table["place"].to_numpy()))
+        order = _order(table["place"].to_numpy(), halves(table["key"]), table["copy"].to_numpy())
         out = table.select(list(self.columns)).take(pa.array(order))
-        name = f"data/train-{shard:05d}-of-{self.count:05d}.parquet"
-        published = self.store.put_table(f"{self.home}/{name}", out, DATASET_LEVEL)
-        where = table[ADDRESS].to_numpy()[order]
-        self.store.put_table(f"{self.home}/rows/{shard:05d}.parquet", pa.table({ADDRESS: where}))
-        text_bytes = int(pa.compute.sum(pa.compute.binary_length(out["text"])).as_py() or 0)
-        return {
-            "name": name,
-            "rows": published.rows,
-            "bytes": published.bytes,
-            "bytes_hash": published.bytes_hash,
-            "values": published.values,
-            "text_bytes": text_bytes,
-        }
+        return _publish(self.store, self.home, shard, self.count, out, table[ADDRESS].to_numpy()[order])
+
+
+@dataclass(frozen=True)
+class Straight:
+    """The task that publishes one shard straight from the parts, which it reads all: for a mix of few of them.
+
+    Where texts are still in memory (``held``), or there is one shard, that is less work than to scatter them. A text
+    is copied once, from where it was decoded to its place in the shard.
+    """
+
+    store: Store
+    home: str
+    column: str
+    columns: tuple[str, ...]
+    views: tuple[View, ...]
+    starts: tuple[int, ...]
+    seed: int
+
+    def __call__(self, shard: int) -> dict[str, Any]:
+        """Publish the rows of one shard."""
+        route = ByPlace(self.starts)
+        others = [n for n in self.columns if n != "text"]
+        found: list[tuple[Any, ...]] = []
+        texts: list[pa.Array] = []
+        before = 0
+        for view in self.views:
+            columns = Columns(self.store, view)
+            rows = living_rows(self.store, view)
+            copies = columns.get([self.column], rows)[self.column].fill_null(0).to_numpy()
+            keys = halves(columns.get(["key"], rows)["key"])
+            index, place = places(keys, copies, self.seed)
+            mine = np.flatnonzero(route(pa.table({"place": place})) == shard)
+            if len(mine):
+                number = np.arange(len(index)) - np.repeat(np.cumsum(copies) - copies, copies)
+                index = index[mine]
+                table = columns.get(others, rows, with_address=True).take(pa.array(index))
+                found.append((place[mine], keys[index], number[mine], before + rows[index], table))
+                texts += columns.get(["text"], np.arange(view.part.rows))["text"].chunks
+                before += view.part.rows
+        place, keys, number, at = (np.concatenate([each[i] for each in found]) for i in range(4))
+        order = _order(place, keys, number)
+        table = pa.concat_tables([each[4] for each in found]).take(pa.array(order))
+        text = pa.chunked_array(texts).take(pa.array(at[order]))
+        out = pa.table({n: text if n == "text" else table[n] for n in self.columns})
+        return _publish(self.store, self.home, shard, len(self.starts), out, table[ADDRESS].to_numpy())
+
+
+def _order(place: np.ndarray, keys: np.ndarray, copy: np.ndarray) -> np.ndarray:
+    """The order of rows in a shard: place, then key, then copy."""
+    return np.lexsort((copy, keys[:, 1], keys[:, 0], place))
+
+
+def _publish(store: Store, home: str, shard: int, count: int, out: pa.Table, where: np.ndarray) -> dict[str, Any]:
+    """Publish a shard and the addresses of its rows."""
+    name = f"data/train-{shard:05d}-of-{count:05d}.parquet"
+    published = store.put_table(f"{home}/{name}", out, DATASET_LEVEL)
+    store.put_table(f"{home}/rows/{shard:05d}.parquet", pa.table({ADDRESS: where}))
+    text_bytes = int(pc.sum(pc.binary_length(out["text"])).as_py() or 0)
+    return {
+        "name": name,
+        "rows": published.rows,
+        "bytes": published.bytes,
+        "bytes_hash": published.bytes_hash,
+        "values": published.values,
+        "text_bytes": text_bytes,
+    }

@@ -4,13 +4,14 @@ An artifact is identified by its content from the moment it is published; a samp
 selection and the columns it carries.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate import held
 from curate.artifact import names_after
 from curate.buckets import layout, shelve
 from curate.columns import PARENT, STANDARD
@@ -20,11 +21,14 @@ from curate.exchange import WITHIN, StoredRows, groups
 from curate.hashing import digest, files_hash, merge
 from curate.identity import code_version, plain, stable_name
 from curate.learn import STANDARD_SAMPLE, Learn, Partial, Texts, Work, in_order, without_timing
-from curate.mixes import ByPlace, Scatter, Shard, add_weights, cut_shards, weigh
+from curate.mixes import ByPlace, Scatter, Shard, Straight, add_weights, cut_shards, weigh
 from curate.order import Cut, sample_cut
-from curate.parts import BASE
+from curate.parts import BASE, Part
 from curate.plan import Conclude, Fit, Gather, Given, Write, read_above, replaced
 from curate.stage import Score
+
+STRAIGHT_READS = 256  # parts read for all shards together, where a mix is written without an exchange
+STRAIGHT_BYTES = 256 << 20  # of text decoded for it, where it is not in memory
 
 
 def gather(runner: Runner, node: Gather, reads: Iterable[str]) -> str:
@@ -201,6 +205,17 @@ def conclude(runner: Runner, node: Conclude) -> dict[str, Any]:
     return conclusion
 
 
+def straight(parts: Sequence[Part], shards: int) -> bool:
+    """Whether the shards of a mix are taken straight from its parts, with the same result as through an exchange.
+
+    Each shard reads all parts: that pays where texts are in memory still, or few are decoded more than once.
+    """
+    if len(parts) * shards > STRAIGHT_READS:
+        return False
+    size = sum(part.text_bytes for part in parts)
+    return size * shards <= STRAIGHT_BYTES or all(held.get(part.of, "text") is not None for part in parts)
+
+
 def write(runner: Runner, node: Write, name: str) -> dict[str, Any]:
     """Write one mix; returns what the manifest says of it."""
     frame, column = node.mixes[name]
@@ -231,18 +246,24 @@ def write(runner: Runner, node: Write, name: str) -> dict[str, Any]:
         reads = ["key", "text_bytes", column]
         tables = rows.map(weigh, reads=reads, label="weigh", given=(column, node.seed), merge=add_weights)
         starts, count, _ = cut_shards(tables, node.shard_bytes)
-        pieces = groups(views)
-        plan = layout(ByPlace(tuple(starts.tolist())), len(pieces))
-        sent = runner.carry(
-            Scatter(runner.store, f"{home}/scatter", column, columns, plan, node.seed),
-            pieces,
-            label=f"{label}{WITHIN}scatter",
-            receipts=f"{home}/scatter-receipts",
-            why=runner.why(node, made_of),
-        )
-        shelf = shelve(runner.store, f"{home}/scatter", [r["path"] for r in sent], plan, runner.carry, label)
-        publish = Shard(runner.store, home, columns, shelf, len(starts))
-        items = [(f"{shard:05d}", shard) for shard in np.flatnonzero(shelf.sizes()[1]).tolist()]
+        publish: Straight | Shard
+        if straight(state.parts, len(starts)):
+            publish = Straight(runner.store, home, column, columns, tuple(views), tuple(starts.tolist()), node.seed)
+            wanted = list(range(len(starts))) if count else []
+        else:
+            pieces = groups(views)
+            plan = layout(ByPlace(tuple(starts.tolist())), len(pieces))
+            sent = runner.carry(
+                Scatter(runner.store, f"{home}/scatter", column, columns, plan, node.seed),
+                pieces,
+                label=f"{label}{WITHIN}scatter",
+                receipts=f"{home}/scatter-receipts",
+                why=runner.why(node, made_of),
+            )
+            shelf = shelve(runner.store, f"{home}/scatter", [r["path"] for r in sent], plan, runner.carry, label)
+            publish = Shard(runner.store, home, columns, shelf, len(starts))
+            wanted = np.flatnonzero(shelf.sizes()[1]).tolist()
+        items = [(f"{shard:05d}", shard) for shard in wanted]
         shards = runner.carry(publish, items, label=f"{label}{WITHIN}shards", receipts=f"{home}/receipts")
         written = sum(s["rows"] for s in shards)
         if written != count:

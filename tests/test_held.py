@@ -4,7 +4,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curate import exact, held, minhash, select, sources
+from curate import exact, held, minhash, outputs, select, sources
 from curate.columns import TEXT
 from curate.engines.dask import Dask
 from curate.engines.local import Local
@@ -72,3 +72,28 @@ def test_a_run_does_not_depend_on_it(tmp_path):
         s["bytes_hash"] for s in everything["mixes"]["all"]["shards"]
     ]
     assert not held._columns
+
+
+def test_shards_straight_from_the_parts_are_those_of_the_exchange(tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    for i in range(3):
+        texts = [f"{i} é document {j} and " * (j % 7) for j in range(50)]
+        pq.write_table(pa.table({"id": [f"{i}-{j}" for j in range(50)], "text": texts}), tmp_path / f"in/{i}.parquet")
+
+    def written(way):
+        monkeypatch.setattr(outputs, "straight", lambda parts, shards: way)
+        docs = read(sources.parquet(str(tmp_path / "in"))).then(exact.duplicates)
+        docs = docs.keep(pl.col("text_bytes") != 0, because="empty")
+        mixes = {
+            "some": docs.select(select.uniform(label="some"), bytes=9000),
+            "copies": docs.select(select.uniform(label="copies"), bytes=60_000),
+            "none": docs.select(select.uniform(label="none"), bytes=1),
+        }
+        store = Store(str(tmp_path / str(way)))
+        found = run(plan(write(mixes, shard_bytes=3000)), name="t", store=store, open_engine=Local).manifest["mixes"]
+        assert max(len(mix["shards"]) for mix in found.values()) > 2
+        rows = {name: store.names(f"{mix['home']}/rows") for name, mix in found.items()}
+        where = {(m, r): store.read(f"{found[m]['home']}/rows/{r}") for m, each in rows.items() for r in each}
+        return {name: mix["shards"] for name, mix in found.items()}, where
+
+    assert written(True) == written(False)
