@@ -169,18 +169,16 @@ class Tokens:
 
     @staticmethod
     def open(path: Path) -> "Tokens":
-        """What ``save`` or ``tokenising.tokenise`` wrote; ids and marks stay on disk and are read where they are used.
+        """What ``save`` or ``tokenising.tokenise`` wrote; arrays stay on disk and are read where they are used.
 
         Raises:
             FileNotFoundError: there is no store.
             ValueError: it is of another format.
         """
         about = read_about(path)
-        arrays: dict[str, np.ndarray] = {}
-        for name in ("ids", "offsets", "keys", "sizes", "scored", "prefix", "marks"):
-            file = path / f"{name}.npy"
-            if file.exists():
-                arrays[name] = np.load(file, mmap_mode="r" if name in ("ids", "marks") and about["ids"] else None)
+        names = ("ids", "offsets", "keys", "sizes", "scored", "prefix", "marks")
+        files = {name: path / f"{name}.npy" for name in names if (path / f"{name}.npy").exists()}
+        arrays = {name: np.load(file, mmap_mode="r" if about["documents"] else None) for name, file in files.items()}
         labels = tuple(Label(**label) for label in about["labels"])
         return Tokens(**arrays, labels=labels, digest=about["identity"])
 
