@@ -46,10 +46,10 @@ def test_a_line_that_was_changed_is_refused(tmp_path: Path):
     path = tmp_path / "facts.jsonl"
     journal.add(path, [{"a": 1}, {"a": 2}])
     path.write_text(path.read_text().replace('"a": 2', '"a": 7'))
-    with pytest.raises(ValueError, match="line 2 of .* does not say what it said"):
+    with pytest.raises(ValueError, match=r"line 2 of .* does not say what it said"):
         journal.read(path)
     path.write_text("nonsense\n")
-    with pytest.raises(ValueError, match="line 1 of .* no entry"):
+    with pytest.raises(ValueError, match=r"line 1 of .* no entry"):
         journal.read(path)
     with pytest.raises(ValueError, match="JSON"):
         journal.add(tmp_path / "other.jsonl", [{"a": math.nan}])

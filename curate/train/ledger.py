@@ -132,7 +132,7 @@ class Ledger:
         if verdict not in known:
             raise ValueError(f"no verdict {verdict!r} in {self.path}; ids are listed by `standing`")
         if not known[verdict]["directional"]:
-            raise ValueError(f"{verdict!r} claimed no direction ({known[verdict]['verdict']}); there is nothing to hold")
+            raise ValueError(f"{verdict!r} claimed no direction ({known[verdict]['verdict']}): nothing could hold")
         entry = {"kind": "confirmation", "of": verdict, "held": held, "scale": scale, "note": note, "date": _today()}
         return bool(journal.add(self.path, [entry]))
 
