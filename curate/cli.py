@@ -1,4 +1,4 @@
-"""The command line: ``curate run FILE``, ``plan``, ``report``, ``explain``, ``doctor``, ``init``.
+"""The command line: ``curate run FILE``, ``plan``, ``trial``, ``sweep``, ``report``, ``explain``, ``doctor``, ``init``.
 
 A pipeline file defines ``pipeline(config) -> Plan``; the annotation of its parameter is the dataclass of its settings.
 It may define ``calibrate(config) -> config``, which fills in what depends on the machine's speed; what it chose is
@@ -7,6 +7,7 @@ remembered in the store, so that the next run has the same plan.
 Errors of the user are printed in three lines, without a traceback: exit code 2 before the start, 1 during a run.
 """
 
+import json
 import os
 import sys
 import traceback
@@ -59,6 +60,54 @@ def plan(
     from curate import command
 
     command.show_plan(file, sets or [], config, out, same_code)
+
+
+@app.command()
+def trial(
+    mixes: Annotated[list[str], typer.Argument(metavar="MIX...", help="What is judged: PATH or NAME=PATH.")],
+    against: Annotated[str, typer.Option(help="The pool, or the mix in use: what random draws are taken from.")],
+    target: Annotated[list[str], typer.Option(help="What to be good at: PATH or NAME=PATH (repeatable).")],
+    transfer: Annotated[list[str] | None, typer.Option(help="Reported beside the verdict (repeatable).")] = None,
+    guard: Annotated[list[str] | None, typer.Option(help="What must not suffer (repeatable).")] = None,
+    tasks: Annotated[str | None, typer.Option(help="A folder of tasks, one .jsonl file each.")] = None,
+    split_column: Annotated[str | None, typer.Option(help="The target's column of train, validation, test.")] = None,
+    text: Annotated[str, typer.Option(help="The column of texts.")] = "text",
+    preset: Annotated[
+        str | None, typer.Option(help="smoke, quick (the default), cpu; with a GPU screen, standard, deep, curve.")
+    ] = None,
+    engine: Annotated[str, typer.Option(help="local or dask.")] = "local",
+    workers: Annotated[int | None, typer.Option(help="Processes at once (default: every core, up to 4).")] = None,
+    sets: Sets = None,
+    config: Config = None,
+    out: Out = ".curate",
+) -> None:
+    """Judge mixes by training small models on them: any files of documents, made by curate or not."""
+    from curate import trying
+
+    given = {
+        "mixes": mixes, "targets": target, "transfers": transfer or [], "guards": guard or [],
+    }  # fmt: skip
+    chosen = [f"{name}={json.dumps(values)}" for name, values in given.items()]
+    chosen += [f"against={against}", f"text={text}"]
+    chosen += [f"tasks={tasks}"] if tasks else []
+    chosen += [f"split_column={split_column}"] if split_column else []
+    trying.trial(preset, [*chosen, *(sets or [])], config, engine, workers, out)
+
+
+@app.command()
+def sweep(
+    what: Annotated[str, typer.Argument(metavar="RUN", help="A complete run, or a pipeline's file.")],
+    choice: Annotated[str, typer.Argument(metavar="KEY=VALUE,VALUE,...", help="A setting, and what to try.")],
+    engine: Annotated[str, typer.Option(help="local or dask.")] = "local",
+    workers: Annotated[int | None, typer.Option(help="As for run.")] = None,
+    sets: Sets = None,
+    config: Config = None,
+    out: Out = ".curate",
+) -> None:
+    """Try settings on the target's validation split, and confirm the best one on its test split."""
+    from curate import trying
+
+    trying.sweep(what, choice, sets or [], config, engine, workers, out)
 
 
 @app.command()

@@ -127,32 +127,53 @@ def run(
     same_code: bool,
 ) -> None:
     """``curate run``."""
-    if on_error not in {"quarantine", "fail"}:
-        raise BadPlan(f"--on-error {on_error!r}", where="--on-error", fix="say quarantine or fail")
+    store = store_at(out)
+    name, settings, plan = load_pipeline(file, sets, config, store)
+    how = engine_of(engine, cluster, workers, memory, file)
+    show(carried_out(name, settings, plan, store, how, on_error=on_error, same_code=same_code), store)
+
+
+def store_at(out: str) -> Store:
+    """The store that ``--out`` names; it can be written to."""
     store = Store(out if "://" in out else str(Path(out).absolute()))
     store.check_writable()
-    name, settings, plan = load_pipeline(file, sets, config, store)
+    return store
+
+
+def carried_out(
+    name: str,
+    settings: Any,
+    plan: Plan,
+    store: Store,
+    open_engine: Callable[[], Any],
+    *,
+    on_error: str,
+    same_code: bool,
+) -> Outcome:
+    """A plan's run, with progress, verdicts, cards and its report."""
+    if on_error not in {"quarantine", "fail"}:
+        raise BadPlan(f"--on-error {on_error!r}", where="--on-error", fix="say quarantine or fail")
     said = logging.getLogger("curate")
     said.setLevel(logging.INFO)
-    said.addHandler(Said())
+    if not any(isinstance(handler, Said) for handler in said.handlers):
+        said.addHandler(Said())
     if not compiled():
         console.print(
             f"kernels are compiled on first use, once for this version of curate (10 to 40 s): {kernel_cache()}",
             highlight=False, markup=False, soft_wrap=True,
         )  # fmt: skip
     with watching() as watch:
-        outcome = carry_out(
+        return carry_out(
             plan,
             name=name,
             store=store,
-            open_engine=engine_of(engine, cluster, workers, memory, file),
+            open_engine=open_engine,
             watch=watch,
             config=dump(settings) if settings is not None else "",
             on_error=on_error,
             same_code=same_code,
             finish=finish,
         )
-    show(outcome, store)
 
 
 def kernel_cache() -> Path:
@@ -337,12 +358,10 @@ def contrasts(verdict: dict[str, Any]) -> Table:
     for name in ("instrument", "comparison", "saved", "interval", "each seed", "could see"):
         table.add_column(name, justify="right" if name in {"saved", "could see"} else "left")
     for name, x in verdict["instruments"].items():
-        rows = [
-            (f"{mix} against {arm}", c, "95 %") for mix, against in x["against"].items() for arm, c in against.items()
-        ]
-        for what, c, level in [*rows, ("random' against random (A/A)", x["aa"], "99 %")]:
+        rows = [(f"{mix} against {arm}", c) for mix, against in x["against"].items() for arm, c in against.items()]
+        for what, c in [*rows, ("random' against random (A/A)", x["aa"])]:
             seeds = " ".join(f"{d:+.1f}" for d in c["deltas"])
-            interval = f"{c['low']:+.1f} to {c['high']:+.1f} ({level})"
+            interval = f"{c['low']:+.1f} to {c['high']:+.1f} ({100 * c['level']:.3g} %)"
             seen = f"{c['detectable']:.1f}" if "detectable" in c else ""
             table.add_row(name, what, f"{c['estimate']:+.1f}", interval, seeds, seen)
     return table
@@ -380,8 +399,7 @@ def show_plan(file: Path, sets: list[str], config: Path | None, out: str, same_c
     """``curate plan``: the checked plan and its passes."""
     from curate.engines.local import Local
 
-    store = Store(out if "://" in out else str(Path(out).absolute()))
-    store.check_writable()
+    store = store_at(out)
     name, _, plan = load_pipeline(file, sets, config, store)
     known = check(plan)
     runner = Runner(plan, store, Local, content)

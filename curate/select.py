@@ -14,6 +14,8 @@ on one frame under several column names. Rows are taken in a total order until t
              two differ after training is the noise of a comparison.
 ``matched``  a random draw with the same share of every source, or of every decile of length, as another mix. A score
              that does no better than this has chosen sources or lengths, not documents.
+``take_like``  the same after documents that are not on this frame, in bytes of text:
+             ``docs.then(select.take_like, select.Like(label=..., amount=BYTES), like=fit(select.shape, ...))``.
 
 Ties break by a keyed hash of (seed, label, key): by nothing that could be a preference.
 
@@ -25,12 +27,15 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
+from curate.artifact import fitter
 from curate.columns import FLOAT32, FLOAT64, INT32, INT64, KEY, TEXT
 from curate.errors import BadData, BadPlan, WrongDirection
 from curate.order import Cut, Order, Strata, cut, selected
@@ -39,6 +44,7 @@ from curate.stage import ColumnType, Direction, Grain, PerPart, Rows, Score, Sta
 FLOATS = {"float32": FLOAT32, "float64": FLOAT64}
 UNITS: dict[str, str | None] = {"tokens": "tokens", "bytes": "text_bytes", "rows": None, "share": "tokens"}
 DECILES = 10
+SHAPE = "shape.parquet"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +135,32 @@ class Matched(Budget):
     def reads(self) -> dict[str, pa.DataType]:
         """The key, the cost, the other mix and what is matched."""
         return super().reads() | {self.to: INT32} | ({"source": TEXT} if self.by == "source" else {"text_bytes": INT64})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """What of a collection is learned, to draw another one after it.
+
+    Args:
+        by: ``"source"``, or ``"length"`` for the bytes of its texts.
+    """
+
+    by: Literal["source", "length"] = "source"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Like(Budget):
+    """A random draw shaped like documents that are not on this frame; its budget is in bytes of text.
+
+    Args:
+        cost: bytes of text, what a ``shape`` is made of.
+    """
+
+    cost: str | None = "text_bytes"
+
+    def reads(self) -> dict[str, pa.DataType]:
+        """The key, bytes of text, and what a shape may be of."""
+        return super().reads() | {"source": TEXT, "text_bytes": INT64}
 
 
 @dataclass(frozen=True)
@@ -263,26 +295,70 @@ def take_matched(rows: Rows, config: Matched) -> PerPart:
     than all of the mix are in none. With a budget of its own, the mix's shares of that budget. Each stratum is right to
     within one document, and their sum falls short of the budget by less than one.
     """
-    if config.by == "source":
-        shares = _sum(rows.map(_by_source, reads=_named(config, "source"), label="sources", given=config))
-        names = sorted(name for name, (_, cost) in shares.items() if cost)
-        costs = [shares[name][1] for name in names]
-        strata = Strata(fn=_source_of, reads=("source",), given=tuple(names))
-    else:
-        shares = _sum(rows.map(_by_length, reads=_named(config, "text_bytes"), label="lengths", given=config))
-        edges = _deciles({bucket: copies for bucket, (copies, _) in shares.items() if copies})
-        stratum = _stratum_of(np.array(list(shares), dtype=np.int64), edges)
-        costs = [0] * (len(edges) - 1)
-        for s, (_, cost) in zip(stratum.tolist(), shares.values(), strict=True):
-            if s >= 0:
-                costs[s] += cost
-        strata = Strata(fn=_length_of, reads=("text_bytes",), given=edges)
+    by_what, reads = (_by_source, "source") if config.by == "source" else (_by_length, "text_bytes")
+    shares = _sum(rows.map(by_what, reads=_named(config, reads), label=f"{config.by}s", given=config))
+    strata, costs = _strata(config.by, shares)
     if not sum(costs):
         raise BadData(
             f"the mix in {config.to!r} is empty", where=f"selection {config.label!r}",
             fix="give that mix a budget that holds at least one document",
         )  # fmt: skip
     budgets = costs if config.amount is None and config.share is None else shared(_amount(rows, config), costs)
+    return _shaped(rows, config, strata, budgets)
+
+
+def _shape_of_part(docs: pa.Table, config: Shape) -> pa.Table:
+    sizes = docs["text_bytes"].fill_null(0).to_numpy()
+    what = docs["source"].fill_null("") if config.by == "source" else length_bucket(sizes)
+    return _grouped(what, np.ones(docs.num_rows, dtype=np.int64), sizes)
+
+
+@fitter(reads={"source": TEXT, "text_bytes": INT64}, part=_shape_of_part, version="1")
+def shape(found: pa.Table, config: Shape, out: Path) -> dict[str, Any]:
+    """How a collection's bytes of text lie over its sources, or its lengths: what ``like`` draws after."""
+    shares = _sum([found])
+    table = pa.table({
+        "what": pa.array([str(what) for what in shares], TEXT),
+        "copies": pa.array([copies for copies, _ in shares.values()], INT64),
+        "cost": pa.array([cost for _, cost in shares.values()], INT64),
+    })  # fmt: skip
+    pq.write_table(table.replace_schema_metadata({"by": config.by}), out / SHAPE)
+    return {"rows": sum(table["copies"].to_pylist()), "bytes": sum(table["cost"].to_pylist()), "strata": len(table)}
+
+
+@stage(reads=Like.reads, writes=Like.writes, grain=Grain.WHOLE, rounds=True, version="1")
+def take_like(rows: Rows, config: Like, like: Path) -> PerPart:
+    """Random rows under a budget of bytes, with the shares of the collection whose ``shape`` is given."""
+    table = pq.read_table(like / SHAPE)
+    by = (table.schema.metadata or {}).get(b"by", b"").decode()
+    names = table["what"].to_pylist()
+    pairs = zip(table["copies"].to_pylist(), table["cost"].to_pylist(), strict=True)
+    what: list[Any] = names if by == "source" else [int(name) for name in names]
+    strata, costs = _strata(by, dict(zip(what, pairs, strict=True)))
+    if not sum(costs):
+        raise BadData(
+            "the collection to draw after is empty", where=f"selection {config.label!r}",
+            fix="fit select.shape on documents that have text",
+        )  # fmt: skip
+    return _shaped(rows, config, strata, shared(_amount(rows, config), costs))
+
+
+def _strata(by: str, shares: Mapping[Any, tuple[int, int]]) -> tuple[Strata, list[int]]:
+    """The strata of a mix, sources or deciles of length, and what the mix spends in each."""
+    if by == "source":
+        names = sorted(name for name, (_, cost) in shares.items() if cost)
+        return Strata(fn=_source_of, reads=("source",), given=tuple(names)), [shares[name][1] for name in names]
+    edges = _deciles({bucket: copies for bucket, (copies, _) in shares.items() if copies})
+    stratum = _stratum_of(np.array(list(shares), dtype=np.int64), edges)
+    costs = [0] * (len(edges) - 1)
+    for s, (_, cost) in zip(stratum.tolist(), shares.values(), strict=True):
+        if s >= 0:
+            costs[s] += cost
+    return Strata(fn=_length_of, reads=("text_bytes",), given=edges), costs
+
+
+def _shaped(rows: Rows, config: Budget, strata: Strata, budgets: list[int]) -> PerPart:
+    """A random draw with a budget for each stratum."""
     order = Order(label=config.label, seed=config.seed)
     found = cut(rows, order=order, cost=config.cost, budgets=budgets, strata=strata, fill=True)
     short = [t for t in found.taken if t.rows == t.all_rows and t.cost < t.budget]

@@ -14,8 +14,9 @@ LAYERS = [
     {"curate.stage"},
     {"curate.artifact", "curate.dataset", "curate.settings", "curate.order", "curate.keeper", "curate.train"},
     {"DOMAIN", "MACHINE"},
-    {"curate.run", "curate.testing", "curate.report", "curate.card", "curate.explain"},
+    {"curate.run", "curate.testing", "curate.report", "curate.card", "curate.explain", "curate.comparison"},
     {"curate.command"},
+    {"curate.trying"},
     {"curate.cli"},
 ]
 # The machine's modules, lowest first: each may import those before it.

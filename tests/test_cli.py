@@ -6,14 +6,12 @@ was read, 1 that the run stopped, 0 that it is done.
 
 import json
 import re
-import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
 from curate import sources
-from curate.cli import main
 from curate.errors import BadInput
 
 WORDS = "river stone light morning window letter harbour winter engine copper garden thread market bridge".split()
@@ -30,28 +28,6 @@ def sentences():
             yield f"{long} {i}"
         else:
             yield " ".join(f"{WORDS[(i + k) % len(WORDS)]} {i * k}" for k in range(4 + i % 9))
-
-
-@pytest.fixture
-def curate(tmp_path, monkeypatch, capsys):
-    """Run a command in an empty directory; returns (exit code, output, errors)."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(sys, "path", list(sys.path))
-
-    def call(*arguments):
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["curate", *arguments])
-        try:
-            with pytest.raises(SystemExit) as left:
-                main()
-        finally:
-            for path in tmp_path.glob("*.py"):  # as in a new process
-                sys.modules.pop(path.stem, None)
-        captured = capsys.readouterr()
-        return left.value.code or 0, captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture

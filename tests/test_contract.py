@@ -159,6 +159,10 @@ SETTINGS: dict[str, tuple[Any, ...]] = {
         select.Matched(label="e", to="other"),
         select.Matched(label="f", to="other", by="length", amount=15),
     ),
+    "select.take_like": (
+        select.Like(label="source", amount=40),
+        select.Like(label="length", amount=25),
+    ),
 }
 
 
@@ -175,6 +179,7 @@ SAMPLED = pa.table({
     "id": pa.array([str(i) for i in range(len(SAMPLE))], TEXT),
     "source": pa.array(["sample"] * len(SAMPLE), TEXT),
     "text": pa.array(SAMPLE, TEXT),
+    "text_bytes": pa.array([len(text.encode()) for text in SAMPLE], INT64),
 })
 
 
@@ -247,6 +252,11 @@ def word_lists(config):
     return wordlists.open_lists(config, scratch() / "words")
 
 
+def shape(config):
+    """The sources, or the lengths (the label says which), of a few documents."""
+    return {"like": fitted(select.shape, select.Shape(by=config.label), f"shape-{config.label}")}
+
+
 MODELS = {
     "bloom.seen": seen_before,
     "bloom.seen_lines": seen_before,
@@ -267,7 +277,7 @@ ELSEWHERE: dict[str, str] = {
     "embedding.embed": "test_embedding.py::test_neighbours_in_a_batch_change_little",
 }
 # Artifacts of a ``rounds`` stage, by parameter: a function of its settings gives their directories (see ``fitted``).
-ARTIFACTS: dict[str, Callable[[Any], dict[str, Path]]] = {}
+ARTIFACTS: dict[str, Callable[[Any], dict[str, Path]]] = {"select.take_like": shape}
 
 
 # ── finding stages ───────────────────────────────────────────────────────────────────────────────────────────────────

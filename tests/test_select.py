@@ -146,6 +146,56 @@ def test_a_matched_draw_has_the_deciles_of_length():
     assert np.median(sizes[drawn]) > 1.5 * np.median(sizes)                             # a uniform draw would not do
 
 
+@pytest.fixture
+def shape_of(tmp_path):
+    def learned(table, by):
+        config = select.Shape(by=by)
+        reads = [*select.shape.reads, "key"]
+        parts = [select.shape.of_part(t.select(reads), config, {}) for t in (table[:3], table[3:])]
+        out = tmp_path / by
+        out.mkdir()
+        return out, select.shape(pa.concat_tables(parts), config, out)
+
+    return learned
+
+
+def drawn(pool, like, amount):
+    config = select.Like(label="like", amount=amount)
+    answer, rows = run_rounds(select.take_like, [pool.select(list(config.reads()))], config, like=like)
+    return np.array(answer[config.column].to_pylist()), rows.reported
+
+
+def test_a_draw_like_other_documents_has_their_sources(shape_of):
+    """They have 300 bytes of books and 100 of the web, so a draw of 800 takes 600 and 200."""
+    other = documents([25] * 4, source=["book", "web", "book", "book"])
+    like, learned = shape_of(other, "source")
+    assert learned == {"rows": 4, "bytes": 400, "strata": 2}
+    pool = documents([5] * 300, source=["web", "book", "code"] * 100)
+    copies, report = drawn(pool, like, 800)
+    taken = np.array(pool["source"].to_pylist())[copies > 0].tolist()
+    assert {name: 20 * taken.count(name) for name in ("web", "book", "code")} == {"web": 200, "book": 600, "code": 0}
+    assert report["cost"] == 800 and report["unit"] == "text_bytes"
+
+
+def test_a_draw_like_other_documents_has_their_lengths(shape_of):
+    other = documents([1] * 40, text_bytes=[*range(100, 120), *range(200, 220)])
+    like, _ = shape_of(other, "length")
+    pool = documents([1] * 2000, text_bytes=[100 + i % 200 for i in range(2000)])
+    copies, report = drawn(pool, like, 20_000)
+    sizes = np.array(pool["text_bytes"].to_pylist())[copies > 0]
+    # Deciles 1 to 5 end at 119; the sixth reaches from there to 203, so that lengths between them take part in it.
+    assert sizes.min() >= 100 and sizes.max() <= 219
+    short = sizes[sizes <= 119].sum() / sizes.sum()
+    assert abs(short - sum(range(100, 120)) / (sum(range(100, 120)) + sum(range(200, 220)))) < 0.02
+    assert report["shortfall"] < 220
+
+
+def test_a_draw_like_nothing_is_refused(shape_of):
+    like, _ = shape_of(documents([1] * 4, text_bytes=[0] * 4), "source")
+    with pytest.raises(BadData, match="to draw after is empty"):
+        drawn(documents([5] * 3), like, 10)
+
+
 def test_what_a_matched_draw_lacks_is_reported():
     docs = documents([5, 5, 1, 1], source=["a", "a", "b", "b"], copies_x=[1, 1, 0, 1])
     draw = select.matched(to="copies_x", label="like")

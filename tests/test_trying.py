@@ -1,0 +1,160 @@
+"""``curate trial`` and ``curate sweep`` as people meet them: folders in, a verdict out; choose, then confirm."""
+
+import json
+import random
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from curate import comparison
+from curate.comparison import Comparison, called, named, pipeline
+from curate.errors import BadPlan
+
+LAND = "river stone meadow harvest orchard granite valley heather sheep barley plough furrow hedge".split()
+SEA = "harbour anchor tide lantern rope mast gull current keel storm beacon cargo compass sail".split()
+
+
+def write(path, texts, **columns):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table({"id": [f"{path.stem}-{i}" for i in range(len(texts))], "text": texts, **columns}), path)
+
+
+def documents(words, n, seed):
+    rng = random.Random(seed)
+    return [" ".join(rng.choice(words) for _ in range(rng.randrange(20, 60))) for _ in range(n)]
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """A pool of the land with a sixth of the sea, a target of the sea, and a mix that is a half of the sea."""
+    land, sea = documents(LAND, 500, 1), documents(SEA, 100, 2)
+    texts, relevant = [*land, *sea], [0.0] * 500 + [1.0] * 100
+    write(tmp_path / "pool.parquet", texts, source=["land"] * 500 + ["sea"] * 100, relevant=relevant)
+    half = tmp_path / "mixes" / "half" / "data" / "train-0.parquet"
+    write(half, [*land[:100], *sea], source=["land"] * 100 + ["sea"] * 100)
+    write(tmp_path / "guard" / "farm.parquet", documents(LAND, 60, 3))
+    splits = ["train", "validation", "test"]
+    write(tmp_path / "target.parquet", documents(SEA, 180, 4), split=[splits[i % 3] for i in range(180)])
+    (tmp_path / "tasks").mkdir()
+    items = [{"query": f"The {a}", "choices": [a, LAND[0]], "gold": 0} for a in SEA]
+    (tmp_path / "tasks" / "words.jsonl").write_text("\n".join(json.dumps(item) for item in items))
+
+
+SMALL = ["--set", "trial.ngram_bytes=3000", "--set", "trial.resamples=500", "--set", "trial.curve=false"]
+
+
+def conclusions(folder):
+    return {
+        path.parent.name: json.loads(path.read_text())["trials"] for path in folder.glob(".curate/runs/*/manifest.json")
+    }
+
+
+def test_folders_in_a_verdict_out(curate, corpus, tmp_path):
+    code, out, err = curate(
+        "trial", "mixes/half", "--against", "pool.parquet", "--target", "target.parquet", "--split-column", "split",
+        "--guard", "farm=guard", "--tasks", "tasks", *SMALL,
+    )  # fmt: skip
+    assert code == 0, err
+    assert "half: closer, explained by source mix" in out
+    (trials,) = conclusions(tmp_path).values()
+    (trial,) = trials.values()
+    assert trial["settings"]["split"] == "test" and trial["settings"]["ngram_bytes"] == 3000
+    verdict = trial["verdicts"]["half"]
+    assert verdict["estimate"] > 5 and verdict["explained_by"] == ["source mix"]
+    assert any("farm" in cost for cost in verdict["costs"])  # the land is read less
+    assert set(trial["instruments"]["ngram"]["tasks"]) == {"words"}
+    assert (next(tmp_path.glob(".curate/runs/*/report.html"))).read_text().count("half") > 3
+
+    code, again, _ = curate(
+        "trial", "mixes/half", "--against", "pool.parquet", "--target", "target.parquet", "--split-column", "split",
+        "--guard", "farm=guard", "--tasks", "tasks", *SMALL,
+    )  # fmt: skip
+    assert code == 0 and "nothing to compute" in again
+
+
+def test_mistakes_are_answered(curate, corpus):
+    for arguments, message in (
+        (["mixes/half", "pool.parquet", "b/pool.parquet"], "'pool' is the name of more than one mix"),
+        (["random=pool.parquet"], "a mix cannot be called 'random'"),
+        (["*.parquet"], "a mix cannot be called ''"),
+        (["mixes/half", "--set", "controls=size"], "there is no control by size"),
+        (["mixes/half", "--preset", "huge"], "a trial has no preset 'huge'"),
+    ):
+        code, _, err = curate("trial", *arguments, "--against", "pool.parquet", "--target", "target.parquet")
+        assert code == 2 and message in err, err
+    with pytest.raises(BadPlan, match="a trial without a mix"):
+        pipeline(Comparison())
+
+
+def test_names():
+    for path in ("mixes/a", "mixes/a/data/*.parquet", "a.jsonl.gz", "s3://b/a/x-*.parquet"):
+        assert called(path) == "a"
+    assert called("/data/") == "" and called("hf://datasets/me/a@main/data") == "a@main"
+    assert named(["x=mixes/a", "mixes/b"], "mix") == {"x": "mixes/a", "b": "mixes/b"}
+
+
+def test_several_targets_and_their_names():
+    config = Comparison(
+        mixes=("a",), against="p", targets=("x.parquet", "y.parquet"), transfers=("t=z.parquet",), guards=("g/",),
+    )  # fmt: skip
+    assert list(comparison.scored(config)) == ["target:x/test", "target:y/test", "transfer:t", "guard:g"]
+    one = Comparison(mixes=("a",), against="p", targets=("x.parquet",), split_column="split")
+    assert list(comparison.scored(one)) == ["target:train", "target:validation", "target:test"]
+
+
+PIPELINE = '''
+"""Shares of a score, tried."""
+from dataclasses import dataclass
+
+import polars as pl
+
+from curate import select, sources
+from curate.columns import FLOAT64, TEXT
+from curate.plan import Mix, conclude, plan, read, write
+from curate.trial import Trial, experiment, sample_bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    share: float = 0.5
+    trial: Trial = Trial(instruments=("ngram",), ngram_bytes=2000, curve=False, resamples=500)
+
+
+def pipeline(config: Settings):
+    pool = read(sources.parquet("pool.parquet", columns={"relevant": FLOAT64}))
+    best = pool.keep(pl.col("relevant") >= 1 - config.share, because="not_relevant")
+    size = sample_bytes(config.trial)
+    arms = {f"arm:{name}": pool.sample(bytes=size, label=name) for name in ("random", "random'")}
+    arms["arm:best"] = best.sample(bytes=size, label="best")
+    target = read(sources.parquet("target.parquet", columns={"split": TEXT}))
+    splits = {f"target:{s}": target.keep(pl.col("split") == s, because="other") for s in ("validation", "test")}
+    mix = best.select(select.uniform(label="all"), bytes=1 << 40)
+    return plan(write({"best": mix}), conclude(experiment, config.trial, {**arms, **splits}))
+'''
+
+
+def test_a_sweep_chooses_on_validation_and_confirms_on_test(curate, corpus, tmp_path):
+    (tmp_path / "shares.py").write_text(PIPELINE)
+    code, out, err = curate("sweep", "shares.py", "share=1,0.5")
+    assert code == 0, err
+    assert "share = 0.5 came closest on the validation split" in out
+    found = [(t["settings"]["split"], name) for name, ts in conclusions(tmp_path).items() for t in ts.values()]
+    assert sorted(split for split, _ in found) == ["test", "validation", "validation"]
+    (confirmed,) = [name for split, name in found if split == "test"]
+    assert 'share = 0.5' in (tmp_path / ".curate" / "runs" / confirmed / "config.toml").read_text()
+    # only what is confirmed is written
+    assert [path.parts[-3] for path in tmp_path.glob(".curate/runs/*/mixes/best")] == [confirmed]
+
+    code, out, err = curate("sweep", confirmed, "share=1,0.5")  # of a run, with its settings: all of it is there
+    assert code == 0, err
+    assert "computed, 0 reused" not in out and out.count("nothing to compute") == 1
+
+
+def test_sweeps_that_make_no_sense(curate, corpus, tmp_path):
+    (tmp_path / "shares.py").write_text(PIPELINE)
+    for choice, message in (("share=1", "no values to choose from"), ("other=1,2", "no setting")):
+        code, _, err = curate("sweep", "shares.py", choice)
+        assert code == 2 and message in err, err
+    code, _, err = curate("sweep", "gone", "share=1,2")
+    assert code == 2 and "there is no complete run 'gone'" in err
