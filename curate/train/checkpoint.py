@@ -82,16 +82,25 @@ def state(model: nn.Module, optimizers: Optimizers) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def restore(tensors: Mapping[str, Tensor], model: nn.Module, optimizers: Optimizers) -> None:
-    """Put a run into the state that ``state`` gave; the optimizers keep copies."""
-    for name, p in trained(model).items():
+    """Put a run into the state that ``state`` gave; the optimizers keep copies.
+
+    Raises:
+        ValueError: the state is of another model or of other optimizers.
+    """
+    mine = trained(model)
+    shapes = {name[7:]: value.shape for name, value in tensors.items() if name.startswith("weight.")}
+    if shapes != {name: p.shape for name, p in mine.items()}:
+        raise ValueError("the checkpoint holds the weights of another model; build the one that was trained")
+    for name, p in mine.items():
         p.copy_(fitted(tensors[f"weight.{name}"], p))
         for optimizer in optimizers:
             if any(p is q for group in optimizer.param_groups for q in group["params"]):
-                optimizer.state[p] = {
-                    key: fitted(tensors[f"{key}.{name}"], p).clone()
-                    for key in _keys(optimizer)
-                    if f"{key}.{name}" in tensors
-                }
+                missing = [key for key in _keys(optimizer) if f"{key}.{name}" not in tensors]
+                if missing:
+                    raise ValueError(
+                        f"the checkpoint is of another optimizer (no {missing[0]} of {name}); train with the same one"
+                    )
+                optimizer.state[p] = {key: fitted(tensors[f"{key}.{name}"], p).clone() for key in _keys(optimizer)}
 
 
 def trained(model: nn.Module) -> dict[str, nn.Parameter]:
