@@ -77,12 +77,15 @@ def carry_out(config: Trial, given: dict[str, Path]) -> dict[str, Any]:
 
 
 def test_a_planted_target_is_closer_and_its_inverse_farther(tmp_path: Path):
-    found = carry_out(CONFIG, inputs(
-        tmp_path, planted=documents("target", 450, 3), inverse=documents("other", 250, 3) + documents("third", 250, 3)
-    ))  # fmt: skip
+    others = documents("other", 250, 3) + documents("third", 250, 3)
+    found = carry_out(
+        CONFIG, inputs(tmp_path, planted=documents("target", 450, 3), worst=others, **{"inverse:planted": others})
+    )
     assert found["verdicts"]["planted"]["verdict"] == "closer to the target"
     assert found["verdicts"]["planted"]["estimate"] >= 3
-    assert found["verdicts"]["inverse"]["verdict"] == "farther from the target"
+    assert found["verdicts"]["planted"]["inverse"]["high"] < 0
+    assert found["alarms"] == []
+    assert found["verdicts"]["worst"]["verdict"] == "farther from the target"
     assert found["verdicts"]["planted"]["level"] == pytest.approx(0.975)      # two mixes share the 5 %
     text = "\n".join(trial.lines(found))
     assert "planted: closer to the target (ngram alone)" in text

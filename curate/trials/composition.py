@@ -1,7 +1,7 @@
 """Instrument 0: what an arm is made of, and which scored documents stand in it."""
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,30 +12,61 @@ import pyarrow.parquet as pq
 
 from curate.text import string_buffers
 from curate.train import overlap
-from curate.trials.cutting import read
-from curate.trials.metrics import evaluation
+from curate.trials.cutting import REPLAY, read
+from curate.trials.metrics import Scored, primary_of
 from curate.trials.settings import Trial
 
 NEAR = 0.8  # share of a document's 13-grams above which it is called a near copy
 
 
-def describe_input(job: dict[str, Any], config: Trial, inputs: Mapping[str, Path]) -> dict[str, Any]:
-    """Instrument 0: what an arm's trained rows are, and what of the test documents stands in all of its rows."""
-    search = None
-    sharing = searched = 0
-    if job["input"] != f"target:{config.split}":
-        search = overlap.Search(overlap.prints(*string_buffers(evaluation(config, inputs)["text"])))
-        for batch in pq.ParquetFile(inputs[job["input"]]).iter_batches(batch_size=10_000, columns=["text"]):
-            sharing += search.look(overlap.prints(*string_buffers(batch["text"])))
-            searched += len(batch)
-    out = describe(read(inputs, job["input"], ["text", "source"], 0, job["rows"], job["without"]))
-    if search is not None:
-        share = search.share()
-        out["test_documents"] = {
-            "whole": int(search.whole.sum()), "near": int((share >= NEAR).sum()), "mean_share": float(share.mean()),
-            "touched": int((share > 0).sum()), "sharing": sharing, "searched": searched,
-        }  # fmt: skip
+def composition_job(
+    job: Mapping[str, Any], config: Trial, inputs: Mapping[str, Path], scored: Sequence[Scored]
+) -> dict[str, Any]:
+    """What an input's trained rows are, and what of everything scored stands in all of its rows."""
+    name = job["input"]
+    out = describe(read(inputs, name, ["text", "source"], 0, job["rows"], job["without"]))
+    if not searched(name, config):
+        return out
+    decides = primary_of(config, scored)
+    primary = _Search(decides)
+    others = [(s, _Search([s])) for s in scored if s not in decides]
+    documents = 0
+    for batch in pq.ParquetFile(inputs[name]).iter_batches(batch_size=10_000, columns=["text"]):
+        table = overlap.prints(*string_buffers(batch["text"]))
+        for search in (primary, *(search for _, search in others)):
+            search.look(table)
+        documents += len(batch)
+    out["test_documents"] = primary.found() | {"searched": documents}
+    if others:
+        out["beside"] = {f"{s.kind}:{s.name}": search.found() for s, search in others}
     return out
+
+
+def searched(name: str, config: Trial) -> bool:
+    """Whether an input is searched for what is scored: all that is trained on or selected by, and no scored one."""
+    kind, _, rest = name.partition(":")
+    return kind in ("arm", REPLAY) or (kind == "target" and rest.rpartition("/")[2] != config.split)
+
+
+class _Search:
+    """Looks for some of what is scored, and counts who shares 13 words with it."""
+
+    def __init__(self, wanted: Sequence[Scored]) -> None:
+        quoted = pa.chunked_array([piece for s in wanted for piece in s.quoted.chunks], pa.large_string())
+        self.search = overlap.Search(overlap.prints(*string_buffers(quoted)))
+        self.sharing = 0
+
+    def look(self, table: overlap.Prints) -> None:
+        """Look into a table."""
+        self.sharing += self.search.look(table)
+
+    def found(self) -> dict[str, Any]:
+        """How many stand whole, or nearly, in what was looked at."""
+        share = self.search.share()
+        return {
+            "whole": int(self.search.whole.sum()), "near": int((share >= NEAR).sum()),
+            "mean_share": float(share.mean()), "touched": int((share > 0).sum()), "sharing": self.sharing,
+        }  # fmt: skip
 
 
 def describe(rows: pa.Table) -> dict[str, Any]:

@@ -1,8 +1,16 @@
-"""Arms cut into chunks: disjoint, consecutive, of equal budgets across arms, one a seed."""
+"""Arms cut into chunks: disjoint, consecutive, of equal budgets across arms, one a seed.
 
+*Epochs.* A tiny trial reads everything once, and so favours cuts so strict that the training they are meant for would
+have to repeat them. With ``final_tokens`` each arm's unique text shrinks until it is repeated in the trial as often as
+there; budgets, which count what is read, stay equal. How much text the whole mix has is in the metadata of its sample
+(``curate.of``, JSON with ``bytes``); a sample without it is taken to be the whole mix.
+"""
+
+import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +21,29 @@ from curate.errors import BadInput
 from curate.text import string_buffers
 from curate.trials.arms import BASELINES
 from curate.trials.encoding import encode, open_tokenizer
-from curate.trials.settings import Trial
+from curate.trials.settings import MOST_EPOCHS, Trial
+
+OF = b"curate.of"
+REPLAY = "replay"
+BYTES_A_TOKEN = 4.0  # where no tokenizer is given
+LOOKED_AT = 1_000_000  # bytes of random from which the bytes of a token are taken
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """How often an arm is read, in the trial and in the training it is meant for.
+
+    Args:
+        whole_bytes: of the whole mix that the arm was drawn from.
+        known: whether that stood in the sample; else the sample is taken to be all.
+        at_final: epochs at the final budget, below 1 where it does not use the mix up; None without a final budget.
+        epochs: in the trial.
+    """
+
+    whole_bytes: int
+    known: bool
+    at_final: float | None
+    epochs: float
 
 
 @dataclass(frozen=True)
@@ -21,18 +51,67 @@ class Chunks:
     """Where arms are cut for one instrument.
 
     Args:
-        budget: bytes or tokens of every chunk.
-        cuts: arm to the row ranges of its chunks.
+        budget: bytes or tokens that are read of every chunk.
+        cuts: arm to the row ranges of its chunks; ``replay`` among them where a base is trained on.
         used: rows at the head of random whose documents random' may not hold.
+        repeated: arm to how often it is read.
     """
 
     budget: int
     cuts: dict[str, list[tuple[int, int]]]
     used: int
+    repeated: Mapping[str, Repeated] = field(default_factory=dict)
+
+    def run(self, arm: str, seed: int) -> dict[str, Any]:
+        """What a run needs to know of its chunk; JSON-able."""
+        start, stop = self.cuts[arm][seed]
+        out = {"arm": arm, "seed": seed, "start": start, "stop": stop, "without": self.without(arm)}
+        if (epochs := self.repeated[arm].epochs) > 1:
+            out["epochs"] = epochs
+        if REPLAY in self.cuts:
+            out["replay"] = list(self.cuts[REPLAY][seed])
+        return out
 
     def without(self, arm: str) -> int:
         """Rows at the head of random whose documents an arm may not hold."""
         return self.used if arm == "random'" else 0
+
+
+def repeated_of(config: Trial, arms: Sequence[str], inputs: Mapping[str, Path]) -> dict[str, Repeated]:
+    """How often each arm is read."""
+    whole = {arm: _whole(inputs[f"arm:{arm}"]) for arm in arms}
+    if config.final_tokens is None:
+        return {arm: Repeated(size, known, None, 1.0) for arm, (size, known) in whole.items()}
+    final = config.final_tokens * config.share * bytes_a_token(inputs)
+    return {
+        arm: Repeated(size, known, final / size, min(MOST_EPOCHS, max(1.0, final / size)))
+        for arm, (size, known) in whole.items()
+    }
+
+
+def _whole(path: Path) -> tuple[int, bool]:
+    """Bytes of the mix that a sample was drawn from, and whether the sample says so."""
+    file = pq.ParquetFile(path)
+    said = (file.schema_arrow.metadata or {}).get(OF)
+    if said is not None:
+        return max(1, int(json.loads(said)["bytes"])), True
+    sizes = sum(int(pc.sum(batch["text_bytes"]).as_py() or 0) for batch in file.iter_batches(columns=["text_bytes"]))
+    return max(1, sizes), False
+
+
+def bytes_a_token(inputs: Mapping[str, Path]) -> float:
+    """Bytes of a token, from the head of random; 4 without a tokenizer."""
+    if "tokenizer" not in inputs and "base" not in inputs:
+        return BYTES_A_TOKEN
+    tokenizer = open_tokenizer(inputs)
+    size = tokens = 0
+    for batch in pq.ParquetFile(inputs["arm:random"]).iter_batches(batch_size=200, columns=["text"]):
+        texts = batch["text"].to_pylist()
+        size += sum(len(text.encode()) for text in texts)
+        tokens += sum(len(ids) + 1 for ids in encode(tokenizer, texts))
+        if size >= LOOKED_AT:
+            break
+    return size / tokens if tokens else BYTES_A_TOKEN
 
 
 class _Sizes:
@@ -72,8 +151,15 @@ class _Sizes:
 
 
 def plan_of(instrument: str, config: Trial, arms: Sequence[str], inputs: Mapping[str, Path]) -> Chunks:
-    """Cut all arms alike: the asked budget, or the largest that every arm can fill."""
-    sizes = {arm: _Sizes(_sizes(instrument, arm, inputs)) for arm in arms}
+    """Cut all arms alike: the asked budget, or the largest that every arm can fill.
+
+    Raises:
+        BadInput: an arm that cannot be cut at all.
+    """
+    repeated = repeated_of(config, arms, inputs)
+    share = config.share if instrument == "transformer" and REPLAY in inputs else 1.0
+    parts = {arm: share / repeated[arm].epochs for arm in arms} | ({REPLAY: 1 - share} if share < 1 else {})
+    sizes = {arm: _Sizes(_sizes(instrument, REPLAY if arm == REPLAY else f"arm:{arm}", inputs)) for arm in parts}
     first, second = (pq.read_table(inputs[f"arm:{arm}"], columns=["key"])["key"].combine_chunks() for arm in BASELINES)
     place = pc.index_in(second, value_set=first).fill_null(len(first)).to_numpy(zero_copy_only=False)
     chunks = config.repeats(instrument)
@@ -81,13 +167,13 @@ def plan_of(instrument: str, config: Trial, arms: Sequence[str], inputs: Mapping
     def attempt(budget: int) -> Chunks | None:
         cuts: dict[str, list[tuple[int, int]]] = {}
         used = 0
-        for arm in arms:
-            ranges = sizes[arm].cut(budget, chunks, place < used if arm == "random'" else None)
+        for arm, part in parts.items():
+            ranges = sizes[arm].cut(int(np.ceil(budget * part)), chunks, place < used if arm == "random'" else None)
             if ranges is None:
                 return None
             cuts[arm] = ranges
             used = ranges[-1][1] if arm == "random" else used
-        return Chunks(budget, cuts, used)
+        return Chunks(budget, cuts, used, repeated)
 
     low, high = 0, config.budget(instrument)
     best = attempt(high)
@@ -106,9 +192,9 @@ def plan_of(instrument: str, config: Trial, arms: Sequence[str], inputs: Mapping
     return best
 
 
-def _sizes(instrument: str, arm: str, inputs: Mapping[str, Path]) -> Iterator[np.ndarray]:
-    """Bytes, or tokens, of an arm's documents, batch by batch, int64."""
-    file = pq.ParquetFile(inputs[f"arm:{arm}"])
+def _sizes(instrument: str, name: str, inputs: Mapping[str, Path]) -> Iterator[np.ndarray]:
+    """Bytes, or tokens, of an input's documents, batch by batch, int64."""
+    file = pq.ParquetFile(inputs[name])
     if instrument == "ngram":
         for batch in file.iter_batches(columns=["text_bytes"]):
             yield batch["text_bytes"].to_numpy()
@@ -117,6 +203,49 @@ def _sizes(instrument: str, arm: str, inputs: Mapping[str, Path]) -> Iterator[np
         for batch in file.iter_batches(batch_size=1_000, columns=["text"]):
             # one more for the separator that stands before each document
             yield np.array([len(ids) + 1 for ids in encode(tokenizer, batch["text"].to_pylist())], dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one run reads.
+
+    Args:
+        arm: whose chunk it is.
+        rows: the chunk's documents.
+        epochs: how often they are read.
+        part: of what the run reads, the share that comes from the arm.
+        replay: documents that give the rest.
+    """
+
+    arm: str
+    rows: pa.ChunkedArray
+    epochs: float = 1.0
+    part: float = 1.0
+    replay: pa.ChunkedArray | None = None
+
+    def text(self) -> tuple[np.ndarray, np.ndarray]:
+        """The chunk's documents as offsets and bytes."""
+        return string_buffers(self.rows)
+
+    def texts(self) -> list[str]:
+        """The chunk's documents."""
+        return list(self.rows.to_pylist())
+
+    def replayed(self) -> list[str]:
+        """The documents that give the rest."""
+        return [] if self.replay is None else list(self.replay.to_pylist())
+
+
+def share_of(run: Mapping[str, Any], config: Trial, inputs: Mapping[str, Path]) -> Share:
+    """What a run of a job reads (``Chunks.run``); ``and`` names a second chunk that stands behind the first."""
+    chunks = [run, *([run["and"]] if "and" in run else [])]
+    texts = [read(inputs, f"arm:{c['arm']}", ["text"], c["start"], c["stop"], c["without"])["text"] for c in chunks]
+    rows = pa.chunked_array([piece for text in texts for piece in text.chunks], texts[0].type)
+    if "replay" not in run:
+        return Share(run["arm"], rows, run.get("epochs", 1.0))
+    start, stop = run["replay"]
+    replay = read(inputs, REPLAY, ["text"], start, stop, 0)["text"]
+    return Share(run["arm"], rows, run.get("epochs", 1.0), config.share, replay)
 
 
 def read(
@@ -148,8 +277,24 @@ def _batches(path: Path, columns: list[str], start: int, stop: int | None) -> It
 
 def first_bytes(texts: pa.ChunkedArray, budget: int) -> tuple[np.ndarray, np.ndarray]:
     """Offsets and data of the documents, cut to ``budget`` bytes, or up to 3 less: no character is split."""
-    offsets, data = string_buffers(texts)
+    return first_bytes_of(*string_buffers(texts), budget)
+
+
+def first_bytes_of(offsets: np.ndarray, data: np.ndarray, budget: int) -> tuple[np.ndarray, np.ndarray]:
+    """The same of documents as offsets and data."""
     end = min(int(offsets[0]) + budget, int(offsets[-1]))
     while offsets[0] < end < offsets[-1] and data[end] & 0xC0 == 0x80:  # in the middle of a UTF-8 character
         end -= 1
     return np.minimum(offsets, end), data
+
+
+def repeat(offsets: np.ndarray, data: np.ndarray, budget: int) -> tuple[np.ndarray, np.ndarray]:
+    """Documents read again from the first on until ``budget`` bytes are read; the last one is cut."""
+    data = data[int(offsets[0]) : int(offsets[-1])]
+    ends = offsets[1:] - offsets[0]
+    size = len(data)
+    if size == 0 or size >= budget:
+        return first_bytes_of(np.concatenate([[0], ends]), data, budget)
+    times = -(-budget // size)
+    again = (ends[None, :] + size * np.arange(times)[:, None]).ravel()
+    return first_bytes_of(np.concatenate([[0], again]), np.tile(data, times), budget)

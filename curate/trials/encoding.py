@@ -1,5 +1,6 @@
 """The tokenizer that all arms share: text to ids, ids to text, and the token between documents."""
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from curate.errors import BadInput
+from curate.errors import BadInput, BadPlan
 
 
 def separator_of(tokenizer: Any) -> int:
@@ -21,12 +22,36 @@ def separator_of(tokenizer: Any) -> int:
     return int(min(special))
 
 
+def tokenizer_file(inputs: Mapping[str, Path]) -> Path:
+    """The file of the shared tokenizer: the base's own where there is a base.
+
+    Raises:
+        BadPlan: neither a tokenizer nor a base was given.
+        BadInput: the directory holds none.
+    """
+    name = "base" if "base" in inputs else "tokenizer"
+    if name not in inputs:
+        raise BadPlan("a transformer without a tokenizer", where="trial inputs", fix="give an input 'tokenizer'")
+    path = Path(inputs[name]) / "tokenizer.json"
+    if not path.exists():
+        raise BadInput(
+            f"{inputs[name]} holds no tokenizer.json", where=f"input '{name}'",
+            fix="save the model's tokenizer beside it, as a fast tokenizer",
+        )  # fmt: skip
+    return path
+
+
+def tokenizer_hash(inputs: Mapping[str, Path]) -> str:
+    """16 hex characters for the shared tokenizer: bits per byte are compared only where it is the same."""
+    return hashlib.sha256(tokenizer_file(inputs).read_bytes()).hexdigest()[:16]
+
+
 def open_tokenizer(inputs: Mapping[str, Path]) -> Any:
     """The shared tokenizer, which encodes what it is given and nothing else."""
     from tokenizers import Tokenizer
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # an engine already runs one task a core
-    tokenizer = Tokenizer.from_file(str(Path(inputs["tokenizer"]) / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(tokenizer_file(inputs)))
     tokenizer.no_truncation()
     tokenizer.no_padding()
     tokenizer.encode_special_tokens = True  # a text that spells <|endoftext|> is text

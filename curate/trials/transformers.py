@@ -1,6 +1,12 @@
-"""Instrument 2: a small transformer trained on one chunk of an arm, over the tokenizer that all arms share."""
+"""Instrument 2: a small transformer trained on one chunk of an arm, over the tokenizer that all arms share.
 
-from collections.abc import Mapping
+From scratch, or from the model in the input ``base``: then its own tokenizer is the shared one, and of what a run
+reads only a share comes from the arm, the rest from ``replay``, which stands for what the base was trained on. With
+``warmup=0, decay=1`` from a checkpoint of the constant phase this is the annealing test: what a source is worth at the
+end of a training, which runs from scratch cannot show.
+"""
+
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -9,57 +15,131 @@ import numpy as np
 import pyarrow as pa
 
 from curate.errors import BadData, BadInput
-from curate.text import string_buffers
 from curate.train import ngram
-from curate.trials.encoding import encode, open_tokenizer, read_so_far, separator_of
-from curate.trials.metrics import bpb
+from curate.trials.cutting import Share, first_bytes
+from curate.trials.encoding import encode, open_tokenizer, read_so_far, separator_of, tokenizer_hash
+from curate.trials.metrics import Floats, Scored, ngram_nats, outcome
 from curate.trials.settings import Trial
+
+BASE = "base"
+COMPARED = 4_000_000  # bytes of a run's text on which byte n-grams are trained beside it
 
 
 def transformer_job(
-    job: dict[str, Any], config: Trial, inputs: Mapping[str, Path], rows: pa.ChunkedArray, documents: pa.ChunkedArray
+    share: Share, budget: int, seed: int, config: Trial, inputs: Mapping[str, Path], scored: Sequence[Scored]
 ) -> dict[str, Any]:
-    """Train on the first tokens of one chunk, each once, and score the documents; the same for n-grams of its text."""
-    from curate.train import data, loop, model, score
+    """Train on the first tokens of one chunk and score everything; the same for byte n-grams of its text.
 
+    Raises:
+        BadData: the training diverged.
+        BadInput: a tokenizer that loses text, a base that cannot be opened.
+    """
     tokenizer = open_tokenizer(inputs)
     separator = separator_of(tokenizer)
-    texts = rows.to_pylist()
     step = config.batch * config.context
-    tokens = (job["budget"] - 1) // step * step
-    stream = data.pack(encode(tokenizer, texts), separator).first(tokens + 1)
-    shape = model.Config(
-        vocab=tokenizer.get_vocab_size(), width=config.width, layers=config.layers, heads=config.heads,
-        hidden=config.hidden, context=config.context,
+    tokens = (budget - 1) // step * step
+    ids, read = _stream(share, tokens, tokenizer, separator)
+    model, losses = _train(ids, tokens, share.arm, seed, config, inputs, tokenizer.get_vocab_size())
+    nats = _score(model, tokenizer, separator, config, scored)
+    offsets, data = first_bytes(pa.chunked_array([pa.array(read, pa.large_string())]), COMPARED)
+    size = sum(len(text.encode()) for text in read)
+    return {
+        **outcome(config, scored, nats, ngram_nats(ngram.train(offsets, data), scored)),
+        "trained": {
+            "bytes": size, "tokens": tokens, "documents": len(read), "epochs": share.epochs, "steps": tokens // step,
+            "tokenizer": tokenizer_hash(inputs),
+        },
+        "curve": _curve(losses, step),
+    }  # fmt: skip
+
+
+def _stream(share: Share, tokens: int, tokenizer: Any, separator: int) -> tuple[np.ndarray, list[str]]:
+    """The ids that a run reads, tokens + 1 of them, and the text that its arm gave to them, once."""
+    from curate.train import data
+
+    texts = share.texts()
+    mine = round(tokens * share.part)
+    unique = data.pack(encode(tokenizer, texts), separator).first(int(np.ceil(mine / share.epochs)) + 1)
+    read = read_so_far(tokenizer, texts, unique.lengths)
+    ids = np.resize(unique.ids, mine + 1)
+    if mine < tokens:
+        replay = data.pack(encode(tokenizer, share.replayed()), separator).first(tokens - mine)
+        ids = np.concatenate([ids, np.resize(replay.ids, tokens - mine)])
+    return ids, read
+
+
+def _train(
+    ids: np.ndarray, tokens: int, arm: str, seed: int, config: Trial, inputs: Mapping[str, Path], vocab: int
+) -> tuple[Any, np.ndarray]:
+    """A trained model and its losses."""
+    from curate.train import feeding, loop, model
+
+    training = loop.Training(
+        tokens=tokens, batch=config.batch, lr=config.lr, warmup=config.warmup, decay=config.decay,
+        average=config.average, precision=config.precision, device=config.device, compile=config.compile,
     )  # fmt: skip
-    training = loop.Training(tokens=tokens, batch=config.batch, lr=config.lr)
     try:
-        result = loop.train(shape, training, stream.ids, seed=config.seed + job["seed"])
+        if BASE in inputs:
+            base = _base(Path(inputs[BASE]), config)
+            steps = tokens // (config.batch * config.context)
+            feed = feeding.StreamFeed(ids, config.context, config.batch, config.seed + seed, steps)
+            result = loop.fit(base, training, feed)
+        else:
+            shape = model.Config(
+                vocab=vocab, width=config.width, layers=config.layers, heads=config.heads, hidden=config.hidden,
+                context=config.context,
+            )  # fmt: skip
+            result = loop.train(shape, training, ids, seed=config.seed + seed)
     except FloatingPointError as error:
         raise BadData(
-            f"the transformer diverged on arm {job['arm']!r}, seed {job['seed']}: {error}", where="work of a trial",
+            f"the transformer diverged on arm {arm!r}, seed {seed}: {error}",
+            where="work of a trial",
             fix="lower Trial.lr; every arm is then trained again, as none may be dropped for one bad seed",
         ) from error
-    wanted = documents.to_pylist()
-    ids = encode(tokenizer, wanted)
-    if tokenizer.decode_batch(ids, skip_special_tokens=False) != wanted:
+    return result.model, result.losses
+
+
+def _base(path: Path, config: Trial) -> Any:
+    """The model to start from: a Hugging Face directory or one of ours."""
+    from curate.train import checkpoint, directory, huggingface
+
+    try:
+        if directory.is_huggingface(path):
+            return huggingface.open_model(path, config.device, context=config.context)
+        return checkpoint.load(path, config.device)
+    except (ValueError, FileNotFoundError) as error:
+        raise BadInput(
+            f"the base cannot be opened: {error}",
+            where=f"input '{BASE}'",
+            fix="give the directory of a causal language model, with its weights and its tokenizer.json",
+        ) from error
+
+
+def _score(model: Any, tokenizer: Any, separator: int, config: Trial, scored: Sequence[Scored]) -> list[Floats]:
+    """Nats of everything scored."""
+    from curate.train import answers, data, score
+
+    window = score.Window(tokens=config.context)
+    out = []
+    for s in scored:
+        if s.task is not None:
+            contexts, given = (_ids(tokenizer, list(texts)) for texts in (s.task.contexts, s.task.answers))
+            out.append(answers.answer_nats(model, contexts, given, separator, precision=config.precision))
+        else:
+            documents = data.pack(_ids(tokenizer, s.texts.to_pylist()), separator)
+            out.append(score.nll(model, documents, window=window, precision=config.precision).nats)
+    return out
+
+
+def _ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:
+    """Ids of texts to score, from which they must come back whole."""
+    ids = encode(tokenizer, texts)
+    if tokenizer.decode_batch(ids, skip_special_tokens=False) != texts:
         raise BadInput(
             "the tokenizer loses text, so that its bits per byte mean nothing", where="input 'tokenizer'",
             fix="use a byte-level one, such as tokens.train_bpe fits",
         )  # fmt: skip
-    nats = score.nll(result.model, data.pack(ids, separator)).nats
-    read = read_so_far(tokenizer, texts, stream.lengths)
-    offsets, bytes_read = string_buffers(pa.array(read, pa.large_string()))
-    test = string_buffers(documents)
-    size = np.diff(test[0])
-    orders = ngram.nats(ngram.train(offsets, bytes_read), *test).sum(axis=1)
-    return {
-        "nats": nats.tolist(),
-        "bytes": size.tolist(),
-        "orders": bpb(orders, size.sum()).tolist(),
-        "trained": {"bytes": int(offsets[-1]), "tokens": tokens, "documents": len(read)},
-        "curve": _curve(result.losses, step),
-    }
+    return ids
 
 
 def _curve(losses: np.ndarray, step: int, points: int = 20) -> list[list[float]]:

@@ -1,48 +1,58 @@
-"""From results to a verdict: contrasts of each instrument, the gates, and the words."""
+"""From what the instruments saw to a verdict: the gates, the words, and what stays open."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from curate.errors import BadData
 from curate.train import overlap, statistics
-from curate.trials.arms import BASELINES, CONTROLS, trained
+from curate.trials.arms import CONTROLS, REFERENCE, Arms, kind_of
 from curate.trials.composition import NEAR
+from curate.trials.cutting import Repeated
 from curate.trials.lines import interval
-from curate.trials.metrics import bpb
-from curate.trials.settings import ENOUGH, INSTRUMENTS, UNIT, Trial
+from curate.trials.metrics import FEWEST_DOCUMENTS, Scored, primary_of
+from curate.trials.settings import INSTRUMENTS, MOST_EPOCHS, Trial
 
-TOLERANCE = 0.005  # arms whose budgets differ by more are refused
 CAVEATS = (
-    "A small model was asked which text is closer to the target's; nothing is said about tasks or about large models.",
     "Filters that win at small compute tend to be too strict at large; rankings of data sets change with scale.",
-    "Each chunk was seen once: what it costs to repeat a small mix up to a large budget was not tested.",
-    "Effects of what is read last, as in an annealing phase, do not show in a run of this size.",
+    "A verdict is about these documents. A claim about the method that chose them takes at least three mixes that it "
+    "chose anew (arms NAME@1, NAME@2, NAME@3).",
 )
+SMALL = {
+    "cpu": "A small model was asked which text is closer to the target's; nothing is said about tasks or about large "
+    "models.",
+    "cuda": "Models of some ten million weights were trained for minutes: below the scale at which small runs were "
+    "shown to order data sets as large ones do in four pairs of five (Magnusson et al. 2025).",
+}
+ONCE = "Each chunk was seen once: what it costs to repeat a small mix up to a large budget was not tested."
+LAST = "Effects of what is read last, as in an annealing phase, do not show in a run of this size."
 GUARD_FIX = (
     "A gain may be due to them: fit contamination.index on the target's held-out documents, and keep what is clean "
     "before selecting."
 )
-UNTESTED = (
-    "guard domains: no panel of other domains was scored, so a loss elsewhere would not be seen",
-    "task accuracy, generation, a data multiplier, languages",
-)
+WORDS = {  # on a CPU nothing is ever called better
+    "cpu": {"closer": "closer to the target", "farther": "farther from the target", "gain": "closer"},
+    "cuda": {"closer": "better", "farther": "worse", "gain": "better"},
+}
+
+
+# ------------------------------------------------------------------------------------------------- what was held out
 
 
 def leak_of(composition: Mapping[str, Mapping[str, Any]], documents: int) -> dict[str, Any]:
-    """Test documents found in what was trained on or selected by."""
+    """Test documents found in what was trained on or selected by; a reference is not judged, so there they are told."""
     found = {name: x["test_documents"] for name, x in composition.items() if "test_documents" in x}
+    judged = [name for name in found if kind_of(name.partition(":")[2]) != REFERENCE]
     return {
-        "alarm": [name for name, x in found.items() if x["whole"]],
+        "alarm": [name for name in judged if found[name]["whole"]],
         "found": {name: {**x, "of": documents} for name, x in found.items()},
+        "beside": {name: x["beside"] for name, x in composition.items() if "beside" in x},
     }
 
 
 def guard_of(found: Mapping[str, Mapping[str, Any]], config: Trial) -> dict[str, Any]:
     """Whether the scored documents were kept out of all that was trained on or selected by, counted in these inputs."""
-    inputs = {name: x for name, x in found.items() if name.startswith("arm:") or name == "target:train"}
+    inputs = {n: x for n, x in found.items() if not n.startswith("target:") or n.rpartition("/")[2].endswith("train")}
     open_ = {name: x for name, x in inputs.items() if x["sharing"]}
     if not open_:
         sentence = f"guarded: no document of any arm shares {overlap.WORDS} words in a row with a test document"
@@ -53,98 +63,17 @@ def guard_of(found: Mapping[str, Mapping[str, Any]], config: Trial) -> dict[str,
             "sentence": f"{sentence}."}  # fmt: skip
 
 
-def measure(
-    name: str,
-    config: Trial,
-    mixes: Sequence[str],
-    controls: Mapping[str, str],
-    cluster: np.ndarray,
-    runs: Sequence[tuple[dict[str, Any], dict[str, Any]]],
-) -> dict[str, Any]:
-    """What one instrument saw: bits per byte, the A/A test, each mix against random and its controls."""
-    arms = trained(name, mixes, controls)
-    by_arm = {arm: [r for j, r in sorted(runs, key=lambda run: run[0]["seed"]) if j["arm"] == arm] for arm in arms}
-    _equal(name, by_arm)
-    nats = {arm: np.array([r["nats"] for r in by_arm[arm]]) for arm in arms}
-    size = sum(by_arm[arms[0]][0]["bytes"])
-    costs = {arm: bpb(x.sum(axis=1), size) for arm, x in nats.items()}
-    orders = np.mean([r["orders"] for arm in BASELINES for r in by_arm[arm]], axis=0)
-    baseline = float(np.mean([costs[arm] for arm in BASELINES]))
-
-    aa_weights = {"random": 1.0, "random'": -1.0}
-    pairs = {(mix, "random"): {"random": 0.5, "random'": 0.5, mix: -1.0} for mix in mixes}
-    pairs |= {(mix, arm): {arm: 1.0, mix: -1.0} for arm, mix in controls.items() if arm in nats}
-    errors = statistics.item_errors(
-        nats, [aa_weights, *pairs.values()], BASELINES, clusters=cluster, resamples=config.resamples, seed=config.seed
-    )
-    clusters = int(cluster.max()) + 1
-    aa_deltas = statistics.differences(nats, aa_weights, BASELINES)
-    aa = statistics.contrast(aa_deltas, spread=2.0, item_se=errors[0], clusters=clusters, level=0.99)
-    against: dict[str, dict[str, Any]] = {mix: {} for mix in mixes}
-    for ((mix, arm), weights), error in zip(pairs.items(), errors[1:], strict=True):
-        c = statistics.contrast(
-            statistics.differences(nats, weights, BASELINES), spread=sum(w * w for w in weights.values()),
-            item_se=error, clusters=clusters, aa=aa_deltas, level=1 - 0.05 / len(mixes),
-        )  # fmt: skip
-        detectable = statistics.detectable(c.sd, len(c.deltas), c.sd_degrees, c.se_item, clusters, c.level)
-        against[mix][arm] = {**asdict(c), "deltas": list(c.deltas), "detectable": detectable}
-
-    why = []
-    if baseline > orders[2]:
-        why.append(f"{baseline:.3f} bits per byte, worse than the byte 3-gram's {orders[2]:.3f} on the same text")
-    if not aa.low <= 0 <= aa.high:
-        why.append(f"the A/A test: two random draws differ by {aa.estimate:+.2f} %, beyond their own 99 % bound")
-    if config.repeats(name) < ENOUGH[name]:
-        why.append(f"{config.repeats(name)} seeds, and a verdict needs {ENOUGH[name]}")
-    return {
-        "unit": UNIT[name],
-        "no_verdict": why,
-        "verdicts": {mix: _word(against[mix]["random"], config.delta) for mix in mixes},
-        "against": against,
-        "aa": {**asdict(aa), "deltas": list(aa.deltas)},
-        "bpb": {arm: x.tolist() for arm, x in costs.items()},
-        "baseline_bpb": baseline,
-        "ngram_orders_bpb": orders.tolist(),
-        "trained": {arm: [r["trained"] for r in by_arm[arm]] for arm in arms},
-        "curves": {arm: [r["curve"] for r in by_arm[arm]] for arm in arms if "curve" in by_arm[arm][0]},
-    }
-
-
-def _equal(name: str, by_arm: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-    """Arms are compared only at equal budgets and on the same documents."""
-    trained = {arm: [r["trained"][UNIT[name]] for r in runs] for arm, runs in by_arm.items()}
-    every = [x for sizes in trained.values() for x in sizes]
-    if max(every) - min(every) > TOLERANCE * max(every):
-        raise BadData(
-            f"the {name} was trained on unequal budgets ({UNIT[name]}): {trained}", where="results of a trial",
-            fix="run the trial again from its jobs, which cut all arms alike",
-        )  # fmt: skip
-    if len({(tuple(r["bytes"]), len(r["nats"])) for runs in by_arm.values() for r in runs}) > 1:
-        raise BadData(
-            f"runs of the {name} scored different documents", where="results of a trial",
-            fix="run the trial again from its jobs",
-        )  # fmt: skip
-
-
-def _word(c: Mapping[str, Any], delta: float) -> str:
-    """What one interval says."""
-    if c["low"] > 0 and c["estimate"] >= delta:
-        return "closer"
-    if c["high"] < 0 and c["estimate"] <= -delta:
-        return "farther"
-    if -delta < c["low"] and c["high"] < delta:
-        return "equivalent"
-    return "inconclusive"
+# -------------------------------------------------------------------------------------------------------- the words
 
 
 def verdict_of(
     mix: str,
     config: Trial,
-    controls: Mapping[str, str],
+    arms: Arms,
     instruments: Mapping[str, Mapping[str, Any]],
     leak: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """One mix's verdict in the words of the module's table, and as a sentence."""
+    """One mix's verdict in the words of the trial's table, and as a sentence."""
     first, *others = instruments
     seen = instruments[first]["against"][mix]
     c = seen["random"]
@@ -164,27 +93,54 @@ def verdict_of(
         if disagree:
             word = "inconclusive"
         if word == "closer":
-            labels = {arm: CONTROLS[arm.partition(":")[0]] for arm in controls if arm in seen}
+            labels = {arm: CONTROLS[kind_of(arm)] for arm in arms.controls if arm in seen}
             explained = [label for arm, label in labels.items() if label and seen[arm]["low"] <= 0]
+        said = WORDS[config.device]
         verdict = {
-            "closer": f"closer, explained by {' and '.join(explained)}" if explained else "closer to the target",
-            "farther": "farther from the target",
+            "closer": f"{said['gain']}, explained by {' and '.join(explained)}" if explained else said["closer"],
+            "farther": said["farther"],
             "equivalent": f"equivalent within {config.delta:g} %",
             "inconclusive": _inconclusive(mix, config, instruments),
         }[word]
     numbers = "; ".join(_numbers(name, x["against"][mix]["random"]) for name, x in instruments.items())
     because = [*reasons, *(f"the {name} disagrees with the {first}" for name in disagree)]
+    alarms = [] if reasons else _alarms(mix, word, instruments[first]["inverse"].get(mix))
+    costs = _costs(mix, instruments[first].get("guards", {}))
+    multiple = instruments[first].get("multiplier", {}).get(mix)
     alone = f" ({first} alone)" if not others else ""
+    sentence = f"{mix}: {verdict}{alone}{' (' + '; '.join(because) + ')' if because else ''}. "
+    sentence += f"Bits per byte saved against random: {numbers}."
+    sentence += "".join(f" {x[:1].upper()}{x[1:]}." for x in (*alarms, *costs))
     return {
         "verdict": verdict,
         "because": because,
         "explained_by": explained,
+        "alarms": alarms,
+        "costs": costs,
+        "metric": config.primary,
+        "multiplier": multiple,
+        "inverse": instruments[first]["inverse"].get(mix),
         "estimate": c["estimate"],
         "interval": [c["low"], c["high"]],
         "level": c["level"],
-        "sentence": f"{mix}: {verdict}{alone}{' (' + '; '.join(because) + ')' if because else ''}. "
-        f"Bits per byte saved against random: {numbers}.",
+        "sentence": sentence,
     }
+
+
+def _alarms(mix: str, word: str, inverse: Mapping[str, Any] | None) -> list[str]:
+    """The negative control: documents that the score likes least must not beat a random draw."""
+    if inverse is None or inverse["low"] <= 0:
+        return []
+    if word == "closer":
+        why = "the score is confounded with something that both ends of it share"
+    else:
+        why = "the score is inverted, or confounded with something else"
+    return [f"inverted-score alarm: the inverse of {mix} beats random by {interval(inverse)}, so {why}"]
+
+
+def _costs(mix: str, guards: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Guards that the mix loses on by more than twice delta."""
+    return [f"at a cost: {name} {interval(by_mix[mix])}" for name, by_mix in guards.items() if by_mix[mix]["cost"]]
 
 
 def _numbers(name: str, c: Mapping[str, Any]) -> str:
@@ -206,27 +162,54 @@ def _inconclusive(mix: str, config: Trial, instruments: Mapping[str, Mapping[str
     return f"inconclusive, {max(needed)} seeds needed"
 
 
+def methods_of(config: Trial, instruments: Mapping[str, Mapping[str, Any]], failed: bool) -> dict[str, Any]:
+    """What may be said of methods: the first instrument's word, where the others agree in sign."""
+    first, *others = instruments
+    out = {}
+    for method, c in instruments[first]["methods"].items():
+        word = c["word"]
+        signs = {np.sign(instruments[name]["methods"][method]["estimate"]) for name in (first, *others)}
+        if len(signs) > 1 and word in ("closer", "farther"):
+            word = "inconclusive"
+        said = {**WORDS[config.device], "equivalent": f"equivalent within {config.delta:g} %"}
+        verdict = "no verdict" if failed else said.get(word, word)
+        out[method] = {
+            "mixes": c["mixes"], "means": c["means"], "estimate": c["estimate"], "interval": [c["low"], c["high"]],
+            "level": c["level"], "sd_mix": c["sd_mix"], "verdict": verdict,
+            "sentence": f"The method {method}, over {len(c['mixes'])} mixes that it chose anew: {verdict}; {first} "
+            f"{interval(c)}, the spread between mixes counted.",
+        }  # fmt: skip
+    return out
+
+
+# ------------------------------------------------------------------------------------------------- what stays open
+
+
 def caveats_of(
-    mixes: Sequence[str],
-    controls: Mapping[str, str],
+    arms: Arms,
     config: Trial,
+    scored: Sequence[Scored],
     instruments: Mapping[str, Mapping[str, Any]],
     leak: Mapping[str, Any],
-    composition: Mapping[str, Mapping[str, Any]],
+    repeated: Mapping[str, Repeated],
 ) -> list[str]:
     """What this trial, in particular, leaves open."""
-    out = []
-    if missing := [name for name in INSTRUMENTS if name not in config.instruments]:
+    first = config.instruments[0]
+    out = [SMALL[config.device], *CAVEATS]
+    out += [] if config.final_tokens else [ONCE]
+    out += [] if config.decay == 1 else [LAST]
+    if len(config.instruments) == 1 and config.device == "cpu":
+        missing = [name for name in INSTRUMENTS if name not in config.instruments]
         out.append(f"Not run: the {' and the '.join(missing)}; no second instrument has confirmed the sign.")
-    for mix in mixes:
-        held = {arm.partition(":")[0] for arm, controlled in controls.items() if controlled == mix}
+    for mix in arms.mixes:
+        held = {kind_of(arm) for arm, controlled in arms.controls.items() if controlled == mix}
         for kind, label in CONTROLS.items():
-            if kind not in held or "ngram" not in config.instruments:
+            if kind not in held:
                 what = label or "the conditional model's loss alone"
                 out.append(f"{mix}: no {kind} arm was trained, so {what} may be the whole explanation.")
-        for arm, controlled in controls.items():
-            c = instruments["ngram"]["against"][mix].get(arm) if "ngram" in instruments and controlled == mix else None
-            if c and CONTROLS[arm.partition(":")[0]] is None and c["low"] <= 0:
+        for arm, controlled in arms.controls.items():
+            c = instruments[first]["against"][mix].get(arm) if controlled == mix else None
+            if c and CONTROLS[kind_of(arm)] is None and c["low"] <= 0:
                 out.append(f"{mix} does not beat {arm}: {interval(c)}.")
     for name, x in leak["found"].items():
         if x["near"] > x["whole"]:
@@ -234,4 +217,37 @@ def caveats_of(
                 f"{name} holds near copies of {x['near'] - x['whole']} of {x['of']} test documents "
                 f"({100 * NEAR:.0f} % of their 13-grams)."
             )
+    for name, by_panel in leak["beside"].items():
+        for what, x in by_panel.items():
+            if x["whole"]:
+                out.append(f"{name} holds {x['whole']} documents of {what} whole: what is reported of it flatters.")
+    decides = primary_of(config, scored)
+    for s in scored:
+        if s not in decides and len(s.items) < FEWEST_DOCUMENTS:
+            out.append(f"{s.kind} {s.name}: {len(s.items)} documents only, too few to see much.")
+    if config.final_tokens:
+        out += _repetition(repeated)
     return out
+
+
+def _repetition(repeated: Mapping[str, Repeated]) -> list[str]:
+    """What was said of repetition, and where it could not be tested."""
+    out = []
+    for arm, r in repeated.items():
+        if r.at_final is not None and r.at_final > MOST_EPOCHS:
+            out.append(f"{arm} would be read {r.at_final:.0f} times, and was read {MOST_EPOCHS} times in the trial.")
+        if not r.known:
+            out.append(f"The sample of {arm} does not say how large its mix is, so it was taken to be all of it.")
+    return out
+
+
+def untested_of(scored: Sequence[Scored], instruments: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What no number of this trial is about."""
+    kinds = {s.kind for s in scored}
+    out = []
+    if "guard" not in kinds:
+        out.append("guard domains: no panel of other domains was scored, so a loss elsewhere would not be seen")
+    names = [] if "task" in kinds else ["task accuracy"]
+    names += ["generation", "languages other than the target's"]
+    names += [] if any("multiplier" in x for x in instruments.values()) else ["a data multiplier"]
+    return [*out, ", ".join(names)]
