@@ -4,6 +4,7 @@ An artifact is identified by its content from the moment it is published; a samp
 selection and the columns it carries.
 """
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -21,7 +22,21 @@ from curate.exchange import WITHIN, StoredRows, groups
 from curate.hashing import digest, files_hash, merge
 from curate.identity import code_version, plain, stable_name
 from curate.learn import STANDARD_SAMPLE, Learn, Partial, Texts, Work, in_order, without_timing
-from curate.mixes import ByPlace, Scatter, Shard, Straight, add_weights, cut_shards, weigh
+from curate.mixes import (
+    Marks,
+    Placing,
+    Scatter,
+    Shard,
+    Straight,
+    add_weights,
+    cut_shards,
+    fewest,
+    mark,
+    marks_for,
+    ordered_by,
+    route,
+    weigh,
+)
 from curate.order import Cut, sample_cut
 from curate.parts import BASE, Part
 from curate.plan import Conclude, Fit, Gather, Given, Write, read_above, replaced
@@ -59,8 +74,10 @@ def gather(runner: Runner, node: Gather, reads: Iterable[str]) -> str:
             receipts=f"{home}/receipts",
             why=runner.why(node, made_of),
         )
-        table = pa.concat_tables([runner.store.get_table(r["path"]) for r in receipts])
-        runner.store.put_table(path, in_order(table, node.label, 0))
+        table = in_order(pa.concat_tables([runner.store.get_table(r["path"]) for r in receipts]), node.label, 0)
+        if (whole := _whole(table, cut)) is not None:  # a sample says what it is a sample of
+            table = table.replace_schema_metadata({"curate.of": json.dumps(whole)})
+        runner.store.put_table(path, table)
     else:
         runner.watch.end(label, "reused")
     meta = f"{home}/sample.json"
@@ -77,6 +94,15 @@ def gather(runner: Runner, node: Gather, reads: Iterable[str]) -> str:
         )
     runner.note(node, {"kind": "sample", "made_of": made_of, "path": path, **runner.store.get_json(meta)})
     return path
+
+
+def _whole(table: pa.Table, cut: Cut | None) -> dict[str, int] | None:
+    """Rows and bytes of text of all that a sample was drawn from; None where the draw did not count bytes."""
+    if cut is None:
+        return {"rows": table.num_rows, "bytes": int(pc.sum(table["text_bytes"]).as_py() or 0)}
+    if cut.cost != "text_bytes":
+        return None
+    return {"rows": sum(t.all_rows for t in cut.taken), "bytes": sum(t.all_cost for t in cut.taken)}
 
 
 def partial(runner: Runner, node: Fit, bases: Mapping[str, tuple[str, str]]) -> tuple[tuple[str, ...], str]:
@@ -233,6 +259,9 @@ def write(runner: Runner, node: Write, name: str) -> dict[str, Any]:
         "shard_bytes": node.shard_bytes,
         "seed": node.seed,
     }
+    order = node.orders.get(name)
+    if order is not None:
+        made_of["order"] = [order, state.ids[ordered_by(order)]]
     home = f"steps/write-{digest(made_of)}"
     label = f"{runner.labels[id(node)]} {name}"
     done = f"{home}/done.json"
@@ -243,18 +272,25 @@ def write(runner: Runner, node: Write, name: str) -> dict[str, Any]:
         views = state.views()
         types = runner.known[id(frame)].types
         rows = StoredRows(runner.store, home, views, types, state.rows, runner.carry, label)
-        reads = ["key", "text_bytes", column]
-        tables = rows.map(weigh, reads=reads, label="weigh", given=(column, node.seed), merge=add_weights)
+        placing = Placing(column, node.seed, order)
+        marks: Marks | None = None
+        if order is not None:
+            most = marks_for(sum(part.text_bytes for part in state.parts), node.shard_bytes)
+            found = rows.map(mark, reads=placing.reads, label="mark", given=(placing, most), merge=fewest)
+            marks = Marks.among(found)
+        reads = list(dict.fromkeys([*placing.reads, "text_bytes"]))
+        tables = rows.map(weigh, reads=reads, label="weigh", given=(placing, marks), merge=add_weights)
         starts, count, _ = cut_shards(tables, node.shard_bytes)
+        cut = route(starts, marks)
         publish: Straight | Shard
         if straight(state.parts, len(starts)):
-            publish = Straight(runner.store, home, column, columns, tuple(views), tuple(starts.tolist()), node.seed)
+            publish = Straight(runner.store, home, placing, columns, tuple(views), cut)
             wanted = list(range(len(starts))) if count else []
         else:
             pieces = groups(views)
-            plan = layout(ByPlace(tuple(starts.tolist())), len(pieces))
+            plan = layout(cut, len(pieces))
             sent = runner.carry(
-                Scatter(runner.store, f"{home}/scatter", column, columns, plan, node.seed),
+                Scatter(runner.store, f"{home}/scatter", placing, columns, plan),
                 pieces,
                 label=f"{label}{WITHIN}scatter",
                 receipts=f"{home}/scatter-receipts",
@@ -282,6 +318,7 @@ def write(runner: Runner, node: Write, name: str) -> dict[str, Any]:
         "frame": runner.labels[id(frame)],
         "columns": list(columns),
         "column": column,
+        "order": order,
         "selection": runner.chosen(frame, column),
         "funnel": runner.funnel(frame),
         "values": merge([s["values"] for s in entry["shards"]]),

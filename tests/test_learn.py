@@ -1,11 +1,13 @@
 """Fitters in partial results, and global stages that take artifacts."""
 
+import json
 import pickle
 from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from test_run import FILES, carry_out, mix
 from toys import Count, Lists, letters, longest, most_frequent_first
@@ -169,3 +171,22 @@ def test_a_path_of_a_remote_store_travels(tmp_path):
     assert (kind(url, where, ".") / "deep" / "length.txt").read_text() == "7"
     assert pickle.loads(pickle.dumps(deep.parent.parent)) == path.parent  # no copy: a path like any other
     assert given(tmp_path).path == tmp_path
+
+
+@fitter(reads={"text": TEXT}, version="1")
+def copied(docs: pa.Table, config: None, out: Path) -> None:
+    """The bytes of the sample's texts."""
+    (out / "sizes.txt").write_text(" ".join(str(len(text.encode())) for text in docs["text"].to_pylist()))
+
+
+@pytest.mark.parametrize("budget", [{"bytes": 12}, {}, {"rows": 2}], ids=str)
+def test_a_sample_says_what_it_is_a_sample_of(tmp_path, budget):
+    docs = read(Lists(FILES)).then(letters, Count()).keep(pl.col("letters") >= 1, because="few")
+    outcome = carry_out(tmp_path, plan(fit(copied, None, docs.sample(label="some", **budget))))
+    [sample] = [s for s in outcome.manifest["steps"] if s["kind"] == "sample"]
+    said = (pq.read_schema(Path(tmp_path) / sample["path"]).metadata or {}).get(b"curate.of")
+    if "rows" in budget:
+        assert said is None  # that draw counts rows alone
+    else:  # apple, banana, avocado, apple, aa, grape, apricot, pear
+        assert json.loads(said) == {"rows": 8, "bytes": 5 + 6 + 7 + 5 + 2 + 5 + 7 + 4}
+        assert (sample["text_bytes"] <= 12) == bool(budget)
