@@ -11,6 +11,7 @@ JSON file, written last, says which of its folders is the whole one. Either form
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -214,5 +215,7 @@ def _load_shards(folder: Path, model: nn.Module) -> dict[str, Tensor]:
                 out[name] = torch.empty_like(p)
             else:
                 out[name] = torch.empty(about.size, dtype=about.properties.dtype)
-    load_parts(out, storage_reader=reader, no_dist=ranks().count == 1)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled")  # one process reads alone, and means to
+        load_parts(out, storage_reader=reader, no_dist=ranks().count == 1)
     return out
