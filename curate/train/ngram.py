@@ -86,18 +86,26 @@ def nats(model: Ngram, offsets: Ints, data: Bytes) -> Floats:
     owner = np.repeat(np.arange(documents), np.diff(offsets))
     p = np.full(stop - start, 1 / 256)
     out = np.empty((len(model.tables), documents))
-    ranked = np.argsort(windows, kind="stable")  # look-ups in order of the key stay in the cache
+    ranked = np.argsort(windows, kind="stable")  # equal windows stand together, and each is looked up once
+    windows = windows[ranked]
+    length = _length(windows)
     for k, table in enumerate(model.tables, start=1):
-        at = ranked[_length(windows[ranked]) >= k]
-        window = _prefix(windows[at], k)
-        count = _look_up(table.windows, table.counts, window)
+        fits = length >= k
+        window = _prefix(windows[fits], k)
+        starts = _runs(window)
+        window, times = window[starts], np.diff(starts, append=len(window))
         history = window >> np.uint64(8)
+        starts = _runs(history)
+        history, followers = history[starts], np.diff(starts, append=len(history))
         total = _look_up(table.histories, table.totals, history)
         types = _look_up(table.histories, table.types, history)
+        total, types = np.repeat(total, followers), np.repeat(types, followers)
         seen = total > 0
-        last = (at + (k - 1))[seen]  # the byte that a window predicts is its last
-        count, total, types = count[seen], total[seen], types[seen]
-        p[last] = np.maximum(count - model.discount, 0) / total + model.discount * types / total * p[last]
+        count, total, types = _look_up(table.windows, table.counts, window[seen]), total[seen], types[seen]
+        last = (ranked[fits] + (k - 1))[np.repeat(seen, times)]  # the byte that a window predicts is its last
+        own, left = np.maximum(count - model.discount, 0) / total, model.discount * types / total
+        times = times[seen]
+        p[last] = np.repeat(own, times) + np.repeat(left, times) * p[last]
         out[k - 1] = np.bincount(owner, weights=-np.log(p), minlength=documents)
     return out
 
