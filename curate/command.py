@@ -205,8 +205,9 @@ def engine_of(name: str, cluster: str | None, workers: int | None, memory: str, 
 
 def finish(store: Store, folder: str, manifest: dict[str, Any]) -> None:
     """Verdicts, cards and the report, before the manifest."""
-    from curate import card, report
+    from curate import card, report, standing
 
+    standing.settle(store, folder, manifest)
     if manifest["trials"]:
         store.put_json(f"{folder}/trial.json", manifest["trials"])
     for mix in manifest["mixes"]:
@@ -384,6 +385,11 @@ def show(outcome: Outcome, store: Store) -> None:
     for verdict in outcome.manifest["trials"].values():
         console.print(contrasts(verdict))
         console.print(verdict["sentence"], style="bold", highlight=False, soft_wrap=True)
+        for found in verdict.get("standing", {}).values():
+            if found["sentence"]:
+                console.print(found["sentence"], style="yellow", highlight=False, markup=False, soft_wrap=True)
+        if verdict.get("standing") == {}:
+            console.print("this store keeps no ledger: uses of the test documents are not counted", highlight=False)
         said = len(verdict["caveats"]) + len(verdict["not_tested"])
         console.print(f"{said} caveats and things that were not tested: see the report", style="dim", highlight=False)
     for label, path in outcome.manifest.get("artifacts", {}).items():

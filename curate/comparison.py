@@ -89,8 +89,9 @@ def named(inputs: Sequence[str], what: str) -> dict[str, str]:
             )  # fmt: skip
         if name in out:
             raise BadPlan(
-                f"{name!r} is the name of more than one {what}", where=f"curate trial, {given_as}", fix=f"write NAME={path}"
-            )
+                f"{name!r} is the name of more than one {what}", where=f"curate trial, {given_as}",
+                fix=f"write NAME={path}",
+            )  # fmt: skip
         out[name] = path
     return out
 
@@ -150,9 +151,9 @@ def documents(config: Comparison, path: str) -> Frame:
 def like(pool: Frame, mix: Frame, by: str, size: int, name: str) -> Gather:
     """Documents of the pool with the lengths, or the sources, of a mix."""
     shape = fit(select.shape, select.Shape(by="length" if by == "length" else "source"), mix)
-    label = f"arm {by} {name}"
-    drawn = pool.then(select.take_like, select.Like(label=label, amount=size, column="taken"), like=shape)
-    return Mix(drawn, "taken").sample(bytes=size, label=label)
+    draw = select.Like(label=f"like {by} {name}", amount=size, column="taken")
+    # A label of its own: in the order of the draw, what is rare in the pool would stand at the sample's end.
+    return Mix(pool.then(select.take_like, draw, like=shape), "taken").sample(bytes=size, label=f"arm {by} {name}")
 
 
 def scored(config: Comparison) -> dict[str, Frame | Gather]:

@@ -14,7 +14,10 @@ LAYERS = [
     {"curate.stage"},
     {"curate.artifact", "curate.dataset", "curate.settings", "curate.order", "curate.keeper", "curate.train"},
     {"DOMAIN", "MACHINE"},
-    {"curate.run", "curate.testing", "curate.report", "curate.card", "curate.explain", "curate.comparison"},
+    {
+        "curate.run", "curate.testing", "curate.report", "curate.card", "curate.explain", "curate.comparison",
+        "curate.standing",
+    },
     {"curate.command"},
     {"curate.trying"},
     {"curate.cli"},
