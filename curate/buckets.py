@@ -21,12 +21,14 @@ from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
+from numba import njit
 
 from curate.columns import ADDRESS, unpack
 from curate.hashing import digest, mix64
 from curate.store import Store, combined
 
 MOST = 1000  # files of a lot, and buckets of a file
+SHORT = 32  # equal keys that are put in order one by one
 
 
 class Carry(Protocol):
@@ -49,7 +51,7 @@ def put_buckets(store: Store, path: str, table: pa.Table, buckets: np.ndarray) -
     """
     if len(buckets) and (buckets[:-1] > buckets[1:]).any():
         order = np.argsort(buckets, kind="stable")
-        table, buckets = table.take(pa.array(order)), buckets[order]
+        table, buckets = taken(table, order), buckets[order]
     table = combined(table)
     found, starts = np.unique(buckets, return_index=True) if len(buckets) else (np.zeros(1, int), np.zeros(1, int))
     sink, index = io.BytesIO(), []
@@ -369,5 +371,65 @@ def _sorted(tables: Sequence[pa.Table], by: str) -> pa.Table:
     records = pa.concat_tables(tables).combine_chunks()
     keys = records[by].to_numpy()
     if len(keys) and (keys[:-1] > keys[1:]).any():
-        records = records.take(pa.array(np.argsort(keys, kind="stable")))
+        records = taken(records, stable_order(keys))
     return records
+
+
+# ── sorting ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def stable_order(keys: np.ndarray) -> np.ndarray:
+    """What ``np.argsort(keys, kind="stable")`` gives, for keys of which few are equal.
+
+    numpy's other sort uses wide registers where there are some and is then several times as fast; what it leaves in
+    any order, the places of equal keys, is put in order afterwards.
+    """
+    order = np.argsort(keys)
+    _settle(keys, order)
+    return order
+
+
+@njit(cache=True, nogil=True)
+def _settle(keys, order):  # type: ignore[no-untyped-def]
+    """Put the places of equal keys in order."""
+    high = 0
+    while high < len(order):
+        low = high
+        while high < len(order) and keys[order[high]] == keys[order[low]]:
+            high += 1
+        if high - low > SHORT:
+            order[low:high] = np.sort(order[low:high])
+            continue
+        for i in range(low + 1, high):
+            place, k = order[i], i
+            while k > low and order[k - 1] > place:
+                order[k] = order[k - 1]
+                k -= 1
+            order[k] = place
+
+
+def taken(table: pa.Table, order: np.ndarray) -> pa.Table:
+    """The rows of a table of one chunk a column in another order; Arrow itself is slow where lists are long."""
+    columns = []
+    for column in table.columns:
+        if pa.types.is_large_list(column.type) and column.type.value_type == pa.uint64() and column.num_chunks == 1:
+            lists = column.chunk(0)
+            if not lists.null_count and not lists.values.null_count:
+                offsets, values = lists.offsets.to_numpy(), lists.values.to_numpy()
+                ends = np.zeros(len(order) + 1, dtype=np.int64)
+                np.cumsum((offsets[1:] - offsets[:-1])[order], out=ends[1:])
+                out = np.empty(int(ends[-1]), dtype=np.uint64)
+                _gather(offsets, values, order, ends, out)
+                columns.append(pa.LargeListArray.from_arrays(pa.array(ends), pa.array(out), type=column.type))
+                continue
+        columns.append(column.take(pa.array(order)))
+    return pa.Table.from_arrays(columns, schema=table.schema)
+
+
+@njit(cache=True, nogil=True)
+def _gather(offsets, values, order, ends, out):  # type: ignore[no-untyped-def]
+    """The lists at ``order``, one after the other."""
+    for i in range(len(order)):
+        start = offsets[order[i]]
+        for k in range(ends[i + 1] - ends[i]):
+            out[ends[i] + k] = values[start + k]

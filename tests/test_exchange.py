@@ -11,7 +11,17 @@ from test_run import FILES, carry_out, mix, recipe
 from toys import Lists, same_size
 
 from curate import buckets, exact, exchange, minhash, select
-from curate.buckets import ByKey, Limits, TooLarge, layout, put_buckets, shelve, whole_groups
+from curate.buckets import (
+    ByKey,
+    Limits,
+    TooLarge,
+    layout,
+    put_buckets,
+    shelve,
+    stable_order,
+    taken,
+    whole_groups,
+)
 from curate.columns import ADDRESS, INT64, UINT64
 from curate.engines.dask import Dask
 from curate.errors import BadPlan, PartFailed
@@ -279,3 +289,17 @@ def test_tables_of_parts_are_merged():
 
     [found] = rows.map(one, reads=["x"], label="sums", merge=merged)
     assert found["sum"].to_pylist() == [20]
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2, 40, 2000])
+def test_taken_and_stable_order_are_those_of_arrow_and_numpy(rows):
+    chance = np.random.default_rng(rows)
+    for most in (1, 3, 1 << 40):
+        keys = chance.integers(0, most, rows).astype(np.uint64)
+        assert stable_order(keys).tolist() == np.argsort(keys, kind="stable").tolist()
+    ends = np.append(0, np.cumsum(chance.integers(0, 5, rows)))
+    lists = pa.LargeListArray.from_arrays(ends, pa.array(chance.integers(0, 9, ends[-1]).astype(np.uint64)))
+    table = pa.table({"key": keys, "set": lists, "text": pa.array([str(i) for i in range(rows)])})
+    for each in (table, table.slice(rows // 3)):
+        order = chance.permutation(len(each))[: max(1, rows - 5)]
+        assert taken(each, order).equals(each.take(pa.array(order)))

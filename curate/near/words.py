@@ -229,24 +229,62 @@ def fold_bands(minima, bands, rows, keys):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
+def _sort(hashes, starts, out):  # type: ignore[no-untyped-def]
+    """Distinct hashes in order, written to ``out``: dealt out by their first bits, which leaves little to move.
+
+    Args:
+        hashes: uint64 (n,), distinct and evenly spread, as finished hashes are.
+        starts: scratch, int64; a larger one takes its place where it is too small.
+        out: uint64 (n,).
+
+    Returns:
+        ``starts``.
+    """
+    bits = 4
+    while (1 << bits) < len(hashes):
+        bits += 1
+    buckets = 1 << bits
+    shift = np.uint64(64 - bits)
+    if buckets >= len(starts):
+        starts = np.empty(buckets + 1, np.int64)
+    starts[: buckets + 1] = 0
+    for h in hashes:
+        starts[(h >> shift) + np.uint64(1)] += 1
+    for bucket in range(buckets):
+        starts[bucket + 1] += starts[bucket]
+    for h in hashes:
+        bucket = h >> shift
+        out[starts[bucket]] = h
+        starts[bucket] += 1
+    for j in range(1, len(hashes)):
+        h = out[j]
+        k = j
+        while k > 0 and out[k - 1] > h:
+            out[k] = out[k - 1]
+            k -= 1
+        out[k] = h
+    return starts
+
+
+@njit(cache=True, nogil=True)
 def _shingle_sets(offsets, data, fold, ngram):  # type: ignore[no-untyped-def]
     """The sorted distinct shingle hashes of each text, one after the other, and their offsets, int64 (n + 1,)."""
     ring = np.empty(ngram, np.uint64)
     out = np.empty(1 << 12, np.uint64)
-    sets = np.empty(1 << 12, np.uint64)
+    seen = np.empty(1 << 13, np.uint64)
+    starts = np.empty(1 << 12, np.int64)
+    distinct = np.empty(1 << 12, np.uint64)
+    # A word and what ends it are two bytes or more. What is not written to takes no memory.
+    sets = np.empty((offsets[-1] - offsets[0]) // 2 + len(offsets), np.uint64)
     ends = np.zeros(len(offsets), np.int64)
     total = 0
     for doc in range(len(offsets) - 1):
         out, count = _shingle(data, offsets[doc], offsets[doc + 1], fold, ngram, ring, out)
-        if total + count > len(sets):
-            grown = np.empty(2 * (total + count), np.uint64)
-            grown[:total] = sets[:total]
-            sets = grown
-        ordered = np.sort(out[:count])
-        for j in range(count):
-            if j == 0 or ordered[j] != ordered[j - 1]:
-                sets[total] = ordered[j]
-                total += 1
+        if count > len(distinct):
+            distinct = np.empty(len(out), np.uint64)
+        seen, found = unique(out, count, seen, distinct)
+        starts = _sort(distinct[:found], starts, sets[total : total + found])
+        total += found
         ends[doc + 1] = total
     return sets[:total], ends
 
