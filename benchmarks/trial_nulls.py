@@ -1,141 +1,324 @@
-"""What a trial sees where there is nothing to see, and where something was planted; what its jobs cost.
+"""What a trial says where there is nothing to see, and where something was planted, simulated and on real text.
 
-    python benchmarks/trial_nulls.py DATA [--mb 0.8 2 4] [--trials 20] [--transformer] [--target math]
+    python benchmarks/trial_nulls.py [DATA] [--mb 2] [--rounds 25] [--trials 8] [--out results/trial_nulls.json]
 
-DATA is a folder with ``pool.parquet`` (id, text, source) and ``targets.parquet`` (with domain and split). Prints, for
-the n-gram and, if asked for, the transformer: the SD of the A/A difference, the documents' part of the error, bits per
-byte, CPU seconds a job; the verdicts of trials whose mix is one more random draw; and of one whose mix was planted (all
-the pool's documents of a source of the target's domain) and of its inverse. Each trial draws anew.
+Without DATA: simulated trials alone (two minutes). 12,000 nulls of each design go through ``statistics.contrast`` as
+a trial does (two random draws, a mix; A/A noise pooled, with and without noise on record; item noise as a true
+difference of the documents at hand). Told are how often the interval leaves 0 out, how often "closer" and "farther" are
+said (it also takes delta), the coverage of a true effect, and what a mix noisier than random does to it. 4,000 more are
+simulated down to their documents, and go through ``panel.compare`` with its bootstrap.
+
+With DATA (``pool.parquet``, ``targets.parquet`` as for noise.py): the byte n-gram on real text. Each round shuffles the
+pool, cuts it into chunks of --mb MB, trains on every chunk once, and makes --trials trials of 15 chunks each, drawn
+anew for random, random' and a third random draw that plays the mix (chunks are shared between the trials of a round and
+not between rounds). 25 rounds of 8 are 200 trials, for each target and for the mean over them. Noise on record is that
+of the other rounds. From the first rounds also the data multiplier: five seeds at 1/4, 1/2, 1 and 2 times half a chunk,
+read off by twice the data (the answer is 2) and by half of the documents as random bytes (clearly below 1).
+
+Targets that are missed are named, and the exit status is then 1. Cost with DATA: about half a
+CPU second a chunk, ten CPU minutes.
 """
 
 import argparse
-import tempfile
-from collections import Counter
-from itertools import pairwise
+import json
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import noise as measured
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from curate import trial
-from curate.trial import Trial
+from curate.train import journal, multiplier, ngram, noise, panel
+from curate.train.panel import AA, Target
+from curate.train.statistics import Contrast, Prior, contrast, detectable
 
-RELEVANT = {"math": "math_", "medical": "medical_", "python": "python_"}  # how sources of the domain begin
+NULLS = 12_000
+SEEDS = 5
+MIX = {"random": 0.5, "random'": 0.5, "mix": -1.0}
+# Seeds, SD of one arm's cost over seeds, SE over documents, delta: percent, as measured by noise.py and published.
+DESIGNS: dict[str, tuple[int, float, float, float]] = {
+    "n-gram, 2 MB": (5, 1.35, 0.3, 3.0),
+    "transformer, 300k tokens": (3, 0.6, 0.3, 3.0),
+    "20M weights on a GPU": (3, 0.11, 0.05, 0.3),
+    "documents rule": (5, 0.3, 0.6, 1.5),
+}
+SCALES = np.array([0.25, 0.5, 1.0, 2.0])
+PLANTED = 5  # rounds that the multiplier is read in
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--mb", type=float, nargs="*", default=[0.8])
-    parser.add_argument("--trials", type=int, default=10)
-    parser.add_argument("--target", nargs="*", default=list(RELEVANT))
-    parser.add_argument("--transformer", action="store_true")
-    parser.add_argument("--tokens", type=int, default=Trial.tokens)
-    args = parser.parse_args()
-    pool = pq.read_table(args.data / "pool.parquet", columns=["id", "text", "source"])
-    targets = pq.read_table(args.data / "targets.parquet", columns=["id", "text", "source", "domain", "split", "group"])
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        if args.transformer:
-            train_tokenizer(pool, folder)
-        for domain in args.target:
-            for mb in args.mb:
-                config = Trial(
-                    instruments=("ngram", "transformer") if args.transformer else ("ngram",),
-                    ngram_bytes=int(mb * 1e6), tokens=args.tokens,
-                )  # fmt: skip
-                given = {"target:test": write(folder / "test.parquet", target(targets, domain, "test"))}
-                if args.transformer:
-                    given["tokenizer"] = folder
-                nulls(config, pool, given, folder, domain, args.trials)
-                planted(config, pool, given, folder, domain)
+    parser.add_argument("data", type=Path, nargs="?")
+    parser.add_argument("--mb", type=float, default=2)
+    parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--trials", type=int, default=8)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "trial_nulls.json")
+    given = parser.parse_args()
+    result: dict[str, Any] = json.loads(given.out.read_text()) if given.out.exists() else {}
+    result |= {
+        "versions": {"python": platform.python_version(), "numpy": np.__version__},
+        "device": platform.processor() or platform.machine(),
+        "date": datetime.now(UTC).date().isoformat(),
+        "simulated": simulated(),
+        "documents": with_documents(),
+        "method": method(),
+    }
+    if given.data:
+        result["real"], result["multiplier"] = real(given.data, int(given.mb * 1e6), given.rounds, given.trials)
+    given.out.write_text(json.dumps(result, indent=2) + "\n")
+    missed = list(judged(result))
+    print("missed: " + ", ".join(missed) if missed else "all targets met")
+    return 1 if missed else 0
 
 
-def nulls(
-    config: Trial, pool: pa.Table, given: dict[str, Path], folder: Path, domain: str, trials: int
-) -> None:
-    """Trials whose mix is a third random draw."""
-    verdicts: Counter[str] = Counter()
-    aa: dict[str, list[np.ndarray]] = {name: [] for name in config.instruments}
-    rest: dict[str, list[tuple[float, ...]]] = {name: [] for name in config.instruments}
-    need = trial.sample_bytes(config) // 2
-    for t in range(trials):
-        one, two, three = draws(pool, 3, need, seed=t)
-        arms = {"random": one, "random'": two, "mix": three}
-        found = carry_out(config, {**given, **{f"arm:{k}": write(folder / f"{k}.parquet", v) for k, v in arms.items()}})
-        verdicts[found["verdicts"]["mix"]["verdict"].split(",")[0]] += 1
-        for name, x in found["instruments"].items():
-            aa[name].append(np.array(x["aa"]["deltas"]))
-            cost = found["timing"][name]
-            c = x["against"]["mix"]["random"]
-            excludes = float(not c["low"] <= 0 <= c["high"])
-            rest[name].append((
-                x["baseline_bpb"], x["ngram_orders_bpb"][2], x["aa"]["se_item"] * found["documents"]["scored"] ** 0.5,
-                cost["cpu_seconds"] / cost["jobs"], c["detectable"], excludes,
-            ))  # fmt: skip
-    for name in config.instruments:
-        sd = np.sqrt(np.mean([x.var(ddof=1) for x in aa[name]]))
-        bpb, third, item, seconds, detectable, excludes = np.mean(rest[name], axis=0)
-        print(
-            f"{domain} {name} {config.budget(name):,} {trial.UNIT[name]}: {bpb:.3f} BPB (3-gram {third:.3f}); "
-            f"A/A SD {sd:.2f} %; a document's SD {item:.2f} %; detectable {detectable:.2f} %; "
-            f"interval excludes 0 in {excludes:.0%} of {trials}; {seconds:.2f} CPU s a job",
-            flush=True,
-        )
-    print(f"  verdicts on a third random draw: {dict(verdicts)}", flush=True)
+def judged(result: Mapping[str, Any]) -> list[str]:
+    """What misses the targets that are promised."""
+    out = []
+    for name, x in [*result["simulated"].items(), *result["documents"].items()]:
+        if "noisier" in name:
+            continue
+        if not 0.04 <= x["excludes 0"] <= 0.06:
+            out.append(f"{name}: excludes 0 in {x['excludes 0']:.1%}")
+        if max(x["closer"], x["farther"]) > 0.025:
+            out.append(f"{name}: closer {x['closer']:.1%}, farther {x['farther']:.1%}")
+        if not 0.93 <= x["coverage"] <= 0.97:
+            out.append(f"{name}: coverage {x['coverage']:.1%}")
+    for name, x in result.get("real", {}).items():
+        if x["excludes 0"] > 0.09:
+            out.append(f"real, {name}: excludes 0 in {x['excludes 0']:.1%}")
+        if x["median half-width"] > 3:
+            out.append(f"real, {name}: median half-width {x['median half-width']:.2f} %")
+    for name, x in result.get("multiplier", {}).items():
+        for low, high in x["doubled"]["intervals"]:
+            if not 1.4 <= low <= 2 <= high <= 2.9:
+                out.append(f"multiplier of doubled data, {name}: {low:.2f} to {high:.2f}")
+        if any(high >= 1 for _, high in x["noise"]["intervals"]):
+            out.append(f"multiplier of noise, {name}: not clearly below 1")
+    return out
 
 
-def planted(config: Trial, pool: pa.Table, given: dict[str, Path], folder: Path, domain: str) -> None:
-    """A mix of the domain's documents alone, and one without any."""
-    relevant = pc.starts_with(pool["source"], RELEVANT[domain])
-    need = trial.sample_bytes(config) // 2
-    one, two = draws(pool, 2, need, seed=1_000)
-    arms = {
-        "random": one, "random'": two,
-        "planted": draws(pool.filter(relevant), 1, need, seed=1_001)[0],
-        "inverse": draws(pool.filter(pc.invert(relevant)), 1, need, seed=1_002)[0],
-    }  # fmt: skip
-    found = carry_out(config, {**given, **{f"arm:{k}": write(folder / f"{k}.parquet", v) for k, v in arms.items()}})
-    for x in found["verdicts"].values():
-        print(f"  {x['sentence']}", flush=True)
+# ----------------------------------------------------------------------------------------------------------- simulated
 
 
-def carry_out(config: Trial, given: dict[str, Path]) -> dict[str, Any]:
-    jobs = trial.jobs(config, given)
-    return trial.conclude(config, jobs, [trial.work(job, config, given) for job in jobs], given)
+def simulated() -> dict[str, Any]:
+    """Nulls of every design, with the A/A noise of the trial alone and with noise on record."""
+    out = {}
+    for number, (name, (seeds, sd, item, delta)) in enumerate(DESIGNS.items()):
+        for recorded in (False, True):
+            for ratio in (1.0, 1.5, 3.0):
+                rng = np.random.default_rng([number, recorded, int(10 * ratio)])
+                found = [
+                    null(rng, seeds, sd, item, ratio, recorded) for _ in range(NULLS if ratio == 1 else NULLS // 3)
+                ]
+                label = f"{name}{', noise on record' if recorded else ''}"
+                label += f", mix {ratio:g} times noisier" if ratio > 1 else ""
+                out[label] = summary(found, delta)
+                show(label, out[label])
+    return out
 
 
-def draws(pool: pa.Table, n: int, size: int, seed: int) -> list[pa.Table]:
-    """Disjoint uniform draws of about ``size`` bytes each, or an equal share of the pool."""
-    shuffled = pool.take(np.random.default_rng(seed).permutation(len(pool)))
-    ends = np.cumsum(pc.binary_length(shuffled["text"]).to_numpy())
-    size = min(size, int(ends[-1]) // n)
-    cuts = [0, *(int(np.searchsorted(ends, size * (i + 1))) for i in range(n))]
-    return [shuffled.slice(a, b - a) for a, b in pairwise(cuts)]
+def null(rng: np.random.Generator, seeds: int, sd: float, item: float, ratio: float, recorded: bool) -> Contrast:
+    """One trial of nothing: Gaussian arms, and what the documents at hand happen to favour."""
+    base, mix = rng.normal(0, sd, (2, seeds)), rng.normal(0, sd * ratio, seeds)
+    prior = None
+    if recorded:
+        past = rng.normal(0, sd * math.sqrt(2), (5, 3))
+        prior = Prior(math.sqrt(float(past.var(axis=1, ddof=1).mean())), 10)
+    clusters = 300
+    seen = item * math.sqrt(rng.chisquare(clusters - 1) / (clusters - 1))
+    return contrast(
+        base.mean(axis=0) - mix + rng.normal(0, item), spread=1.5, item_se=seen, clusters=clusters,
+        aa=base[0] - base[1], prior=prior,
+    )  # fmt: skip
 
 
-def write(path: Path, rows: pa.Table) -> Path:
-    """The columns that a machine's sample has."""
-    keys = [i.encode()[-16:].rjust(16) for i in rows["id"].to_pylist()]
-    rows = rows.append_column("key", pa.array(keys, pa.binary(16)))
-    pq.write_table(rows.append_column("text_bytes", pc.binary_length(rows["text"]).cast(pa.int64())), path)
-    return path
+def summary(found: Sequence[Contrast], delta: float) -> dict[str, float]:
+    """Shares of trials; the coverage of 0 is that of any true effect, as intervals move with it."""
+    low, high, estimate = (np.array([getattr(c, name) for c in found]) for name in ("low", "high", "estimate"))
+    one = found[0]
+    return {
+        "trials": len(found),
+        "excludes 0": float(((low > 0) | (high < 0)).mean()),
+        "closer": float(((low > 0) & (estimate >= delta)).mean()),
+        "farther": float(((high < 0) & (estimate <= -delta)).mean()),
+        "coverage": float(((low <= 0) & (high >= 0)).mean()),
+        "median half-width": float(np.median(high - low) / 2),
+        "own seeds": float(np.mean([c.noise == "own seeds" for c in found])),
+        "detectable": float(
+            np.median(
+                [detectable(c.sd, len(one.deltas), c.sd_degrees, c.se_item, c.item_degrees + 1) for c in found[:200]]
+            )
+        ),
+    }
 
 
-def target(targets: pa.Table, domain: str, split: str) -> pa.Table:
-    return targets.filter(pc.and_(pc.equal(targets["domain"], domain), pc.equal(targets["split"], split)))
+def show(label: str, x: Mapping[str, float]) -> None:
+    print(
+        f"{label:<70} excludes 0 {x['excludes 0']:6.2%}  closer {x['closer']:6.2%}  farther {x['farther']:6.2%}  "
+        f"half-width {x['median half-width']:.2f}",
+        flush=True,
+    )
 
 
-def train_tokenizer(pool: pa.Table, folder: Path) -> None:
-    """2048 tokens, from documents of the pool at random: no arm's own."""
-    from curate import tokens
+def with_documents() -> dict[str, Any]:
+    """Trials down to their documents: long-tailed sizes, a true difference of each document, two targets, a bootstrap.
 
-    sample = draws(pool, 1, 4_000_000, seed=2_000)[0]
-    tokens.train_bpe(sample.select(["text"]), tokens.Bpe(), folder)
+    The truth of a trial is 0 over all documents there are; those at hand favour one side by chance.
+    """
+    out = {}
+    for name, count in (("one target of 200 documents", 1), ("two targets of 200 documents", 2)):
+        rng = np.random.default_rng([7, count])
+        found = []
+        for i in range(NULLS // 3):
+            targets = {str(t): documents(rng) for t in range(count)}
+            found.append(panel.compare(targets, {"mix": MIX}, aa=AA, resamples=400, seed=i)["mix"].all)
+        out[name] = summary(found, 3.0)
+        show(name, out[name])
+    return out
+
+
+def documents(rng: np.random.Generator, n: int = 200, seeds: int = SEEDS) -> Target:
+    """Costs of 200 documents: seeds move all of them (1.35 %), the mix moves each to either side (3 %)."""
+    size = rng.lognormal(6, 0.8, n)
+    taste = {"random": 0.0, "random'": 0.0, "mix": rng.normal(0, 0.03, n)}
+    nats = {
+        arm: size * (1 + rng.normal(0, 0.0135, (seeds, 1)) + rng.normal(0, 0.002, (seeds, n)) + mine)
+        for arm, mine in taste.items()
+    }
+    return Target(nats=nats, clusters=np.arange(n))
+
+
+def method() -> dict[str, Any]:
+    """Coverage of a claim about a method, and of the plain interval, which leaves out that its mixes vary."""
+    out = {}
+    for mixes, between in ((3, 0.0), (3, 2.0), (3, 5.0), (5, 2.0)):
+        rng = np.random.default_rng([11, mixes, int(between)])
+        held = plain = 0
+        for _ in range(1_000):
+            shared = rng.normal(0, 1.35 * math.sqrt(0.5), (1, SEEDS))
+            x = shared + rng.normal(0, between, (mixes, 1)) + rng.normal(0, 1.35, (mixes, SEEDS)) + rng.normal(0, 0.3)
+            c = panel.method_contrast(x, item_se=0.3, clusters=300)
+            held += c.low <= 0 <= c.high
+            p = contrast(x.mean(axis=0), spread=1.5, item_se=0.3, clusters=300)
+            plain += p.low <= 0 <= p.high
+        label = f"{mixes} mixes whose means vary by {between:g} %"
+        out[label] = {"coverage": held / 1_000, "coverage of seeds alone": plain / 1_000}
+        print(f"method: {label}: coverage {held / 1_000:.1%}; of seeds alone {plain / 1_000:.1%}", flush=True)
+    return out
+
+
+# ----------------------------------------------------------------------------------------------------------- real text
+
+
+def real(folder: Path, budget: int, rounds: int, trials: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A/A trials of the n-gram, and the multiplier's known answers."""
+    pool, targets = measured.read_pool(folder), measured.read_targets(folder)
+    drawn: list[tuple[int, dict[str, Target]]] = []
+    answers: dict[str, list[multiplier.Multiplier]] = {}
+    for round_ in range(rounds):
+        chunks = measured.cut(pool, budget, seed=round_)
+        runs = [measured.ngram_nats(chunk, targets) for chunk in chunks]
+        rng = np.random.default_rng([round_, 1])
+        for _ in range(trials):
+            picked = rng.permutation(len(runs))[: 3 * SEEDS].reshape(3, SEEDS)
+            drawn.append((round_, trial(runs, picked, targets)))
+        if round_ < PLANTED:
+            for name, m in planted(chunks, runs, targets, budget, round_).items():
+                answers.setdefault(name, []).append(m)
+        print(f"round {round_ + 1} of {rounds}: {len(chunks)} chunks", flush=True)
+    return nulls(drawn, budget), told(answers)
+
+
+def trial(runs: Sequence[Sequence[np.ndarray]], picked: np.ndarray, targets: Sequence[Any]) -> dict[str, Target]:
+    arms = dict(zip(("random", "random'", "mix"), picked, strict=True))
+    return {
+        t.name: Target(nats={arm: np.array([runs[j][i] for j in at]) for arm, at in arms.items()}, clusters=t.clusters)
+        for i, t in enumerate(targets)
+    }
+
+
+def nulls(drawn: Sequence[tuple[int, dict[str, Target]]], budget: int) -> dict[str, Any]:
+    """What the trials say, with their own A/A noise, and with that of the other rounds on record."""
+    setting = noise.Setting(
+        metric="bpb", instrument="ngram", parameters=0, budget=budget, unit="bytes", hardware="any"
+    )  # fmt: skip
+    past = [panel.compare(targets, {"aa": AA}, resamples=50)["aa"] for _, targets in drawn]
+    out: dict[str, Any] = {}
+    for recorded in (False, True):
+        found: dict[str, list[Contrast]] = {}
+        for i, (round_, targets) in enumerate(drawn):
+            priors: dict[str, Prior] = {}
+            if recorded:
+                others = {r: past[j] for j, (r, _) in enumerate(drawn) if r != round_}  # one of each other round
+                for name in (*targets, "mean"):
+                    entries = [
+                        noise.record(setting, (x.all if name == "mean" else x.each[name]).deltas, of={"round": r})
+                        for r, x in others.items()
+                    ]
+                    prior = noise.Registry([{**e, "id": journal.identity(e)} for e in entries]).prior(setting)
+                    if prior is not None:
+                        priors[name] = prior
+            c = panel.compare(
+                targets, {"mix": MIX}, aa=AA, prior=priors.get("mean"), priors=priors, resamples=1_000, seed=i
+            )["mix"]  # fmt: skip
+            for name, one in {**c.each, f"mean of {len(targets)}": c.all}.items():
+                found.setdefault(name, []).append(one)
+        for name, contrasts in found.items():
+            label = f"{name}{', noise on record' if recorded else ''}"
+            out[label] = summary(contrasts, 3.0)
+            out[label]["A/A SD"] = float(
+                np.sqrt(np.mean([np.var((x.each[name] if name in x.each else x.all).deltas, ddof=1) for x in past]))
+            )
+            show(label, out[label])
+    return out
+
+
+def planted(
+    chunks: Sequence[Sequence[bytes]],
+    runs: Sequence[Sequence[np.ndarray]],
+    targets: Sequence[Any],
+    budget: int,
+    seed: int,
+) -> dict[str, multiplier.Multiplier]:
+    """The multiplier with D0 half a chunk, where the mix has a whole one, and where half of its documents are noise."""
+    rng = np.random.default_rng([seed, 2])
+    unit = budget // 2
+    nats = np.empty((SEEDS, len(SCALES), len(targets)))
+    noisy, doubled = np.empty((SEEDS, len(targets))), np.empty((SEEDS, len(targets)))
+    for s in range(SEEDS):
+        for p, scale in enumerate(SCALES):
+            scored = runs[s] if scale == 2 else measured.scored(
+                ngram.train(*measured.first(chunks[s], int(scale * unit))), targets
+            )  # fmt: skip
+            nats[s, p] = [x.sum() for x in scored]
+        doubled[s] = [x.sum() for x in runs[SEEDS + s]]
+        chunk = chunks[2 * SEEDS + s]
+        spoiled = [text if rng.random() < 0.5 else rng.bytes(len(text)) for text in chunk]
+        noisy[s] = [x.sum() for x in measured.scored(ngram.train(*measured.first(spoiled, unit)), targets)]
+    out = {}
+    for i, t in enumerate(targets):
+        bits = math.log(2) * t.size.sum()
+        for name, candidate in (("doubled", doubled), ("noise", noisy)):
+            m = multiplier.from_seeds(SCALES, nats[:, :, i] / bits, candidate[:, i] / bits, seed=seed)
+            out[f"{t.name}|{name}"] = m
+            print(f"  multiplier, {t.name}, {name}: {m.text}; {m.doubling:.1f} % a doubling", flush=True)
+    return out
+
+
+def told(answers: Mapping[str, Sequence[multiplier.Multiplier]]) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for name, found in answers.items():
+        target, kind = name.split("|")
+        out.setdefault(target, {})[kind] = {
+            "estimates": [m.estimate for m in found],
+            "intervals": [[m.low, m.high] for m in found],
+            "percent a doubling": float(np.mean([m.doubling for m in found])),
+        }
+    return out
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

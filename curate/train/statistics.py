@@ -22,10 +22,11 @@ Few seeds leave few degrees, so noise that was measured on the same kind of diff
 comparison (two random draws, each seed; n - 1 further degrees), and of earlier A/A comparisons of the same instrument
 (noise.py; at most 10). Where arms are equally noisy, a contrast with weights w varies in proportion to sum w^2: 2 for
 one arm against another, 1.5 for one arm against the mean of two, which is how the baseline that comparisons share is
-counted. The assumption is tested in the direction that would hurt: what is visibly noisier than that which it would be
-pooled with (F test, p < .1) stands alone. The price of a test that decides is known from simulation
-(benchmarks/trial_nulls.py): equally noisy arms are called different in 4.3 to 5.3 % of the trials that say 5 %; a mix
-1.5 times as noisy as random in 7 to 8 %, three times in 8 to 10 %.
+counted. The assumption is tested in the direction that would hurt: a contrast that is visibly noisier than what it
+would be pooled with (F test, p < .1) stands on its own seeds, and an A/A comparison that is out of proportion to the
+record (p < .02) leaves the record out. The price of tests that decide is known from simulation
+(benchmarks/trial_nulls.py): equally noisy arms are called different in 4.4 to 5.4 % of the trials that say 5 %, a mix
+1.5 times as noisy as random in 6 to 9 %, one three times as noisy in 8 to 13 %.
 
 Elsewhere: several targets and several contrasts (panel.py), noise on record (noise.py), quantiles (quantiles.py).
 NumPy only.
@@ -45,7 +46,8 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 POWER = 0.8
-SUSPICIOUS = 0.1  # below this p, what is noisier than a reference is not pooled with it
+SUSPICIOUS = 0.1  # below this p, a contrast noisier than its reference is not pooled with it
+LOUD = 0.02  # below this p, an A/A comparison noisier than the record is not pooled with it
 FEW = 4  # below so many degrees of the seeds' part, the halves of the two parts are added as squares
 CHUNK = 1 << 22  # indices drawn at a time by the bootstrap
 
@@ -141,7 +143,7 @@ def _noise(
     if aa is not None:
         other = np.asarray(aa, dtype=np.float64)
         here, n = float(other.var(ddof=1)) * spread / 2, float(len(other) - 1)
-        if more and f_tail(here, reference, n, more) >= SUSPICIOUS:
+        if more and f_tail(here, reference, n, more) >= LOUD:
             reference, more, names = (n * here + more * reference) / (n + more), n + more, ["A/A", *names]
         else:
             reference, more, names = here, n, ["A/A"]
