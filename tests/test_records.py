@@ -88,7 +88,7 @@ def test_what_cannot_be_compared_is_refused(folder: Path, tmp_path_factory: pyte
         read(folder)
     changed = scores(rng)
     three = np.ones(3)
-    changed["math"] = Scores(documents=hashes(["x", "y", "z"]), clusters=np.arange(3), nats=three, size=three.astype(int))
+    changed["math"] = Scores(documents=hashes(["x", "y", "z"]), clusters=np.arange(3), nats=three, size=np.arange(3))
     write(folder / "other", changed, instrument="ngram", arm="late", seed=0)
     with pytest.raises(ValueError, match="other documents of 'math'"):
         read(folder)
