@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.train import checkpoint, data, hardware, loop, model, optim, schedule, score
+from curate.train import attention, checkpoint, crossentropy, data, hardware, loop, model, optim, schedule, score
 
 TINY = model.Config(vocab=97, width=16, layers=2, heads=2, hidden=24, context=12)
 SHORT = loop.Training(tokens=12 * 4 * 30, batch=4, checkpoint_every=7)
@@ -57,7 +57,7 @@ def test_it_is_a_llama(tied, tmp_path):
 
 def test_gradients_are_those_of_the_formulas(monkeypatch):
     """What is written out by hand (norm, gate, head) agrees with autograd on the plain formulas."""
-    monkeypatch.setattr(model, "ROWS", 7)
+    monkeypatch.setattr(crossentropy, "ROWS", 7)
     ours = random_model()
     rows = torch.randint(0, 97, (3, 13), generator=torch.Generator().manual_seed(3))
     by_hand = ours.mean_nats(ours(rows[:, :-1]), rows[:, 1:])
@@ -77,9 +77,9 @@ def test_gradients_are_those_of_the_formulas(monkeypatch):
 def test_both_ways_to_rotate_agree(monkeypatch):
     turns = random_model().turns
     x = torch.randn(2, 12, 2, 2, 8, generator=torch.Generator().manual_seed(0))
-    complex_product = model.rotate(x, turns)
+    complex_product = attention.rotate(x, turns)
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
-    torch.testing.assert_close(model.rotate(x, turns), complex_product)
+    torch.testing.assert_close(attention.rotate(x, turns), complex_product)
 
 
 def test_a_rotated_product_knows_distances_only():
@@ -87,7 +87,7 @@ def test_a_rotated_product_knows_distances_only():
     turns = random_model().turns
     q, k = torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
     both = torch.stack((q, k))[None, None, :, None].expand(1, 12, 2, 2, 8)
-    turned = model.rotate(both, turns)[0, :, :, 0]
+    turned = attention.rotate(both, turns)[0, :, :, 0]
     products = turned[:, 0] @ turned[:, 1].T
     torch.testing.assert_close(products[5, 3], products[9, 7], rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(products[0, 0], q @ k, rtol=1e-5, atol=1e-5)
@@ -95,7 +95,7 @@ def test_a_rotated_product_knows_distances_only():
 
 def test_both_ways_to_attend_agree():
     q, k, v = torch.randn(3, 2, 3, 7, 4, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(model._attend_by_formula(q, k, v), model.attend(q, k, v))
+    torch.testing.assert_close(attention.by_formula(q, k, v), attention.attend(q, k, v))
 
 
 def test_no_token_sees_the_future():

@@ -3,18 +3,23 @@
 Tokens are embedded; each layer adds causal attention with rotary positions (Su et al. 2021) and a SwiGLU (Shazeer 2020)
 to the stream, each on the RMS-normalised stream (Zhang and Sennrich 2019); the normalised stream meets the embedding
 again (or a head of its own) for the logits. Norms have no gain: a gain before a matrix is part of the matrix. So it is
-exactly a Llama whose gains are one, and ``export_hf`` writes it as one that ``transformers`` opens.
+exactly a Llama whose gains are one, and with normalised queries and keys exactly a Qwen3 whose gains are one; as such
+``transformers`` opens it (``export_hf``).
 
 What makes it fast, in the order of what it gains:
 
-1. The logits are never whole. The cross-entropy takes some rows at a time and makes the gradient while it has them
-   (the head is most of a small model), so its memory is that of one block of rows.
+1. The logits are never whole (crossentropy.py).
 2. One matrix for queries, keys and values, one for gate and up.
 3. RMS norm and SwiGLU are functions with their derivative written out, since the chains of small operations that
-   autograd would record cost as much as the matrices do.
-4. A rotation is one complex product on a CPU, and attention is whichever of two ways is faster (``attend``).
+   autograd would record cost as much as the matrices do. Where a layer is compiled they are plain formulas, which a
+   compiler fuses better than a function it cannot see into.
+4. A rotation is one complex product on a CPU, and attention is whichever kernel is faster (attention.py).
 
-Elsewhere: the training loop (loop.py), losses of documents (score.py), files (checkpoint.py).
+With ``recompute`` a layer keeps only its input until its gradient is due, and is then computed once more: a third more
+arithmetic for memory that hardly grows with depth.
+
+Elsewhere: sizes to start from (presets.py), compilation (compiling.py), the training loop (loop.py), losses of
+documents (score.py), files (checkpoint.py).
 """
 
 import json
@@ -26,9 +31,11 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-ROWS = 256               # rows of logits at a time on a CPU: 2 MB for 2,048 words, which is what a core's cache holds
-ROWS_GPU = 16384
+from curate.train import attention, crossentropy
+from curate.train.attention import attend, rotate
+from curate.train.compiling import translated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +55,9 @@ class Config:
         tied: whether the embedding is the head too.
         rope_base: the longest wavelength of the rotary positions, over 2 pi.
         eps: added to the mean square in the norms.
+        qk_norm: whether queries and keys of each head are normalised too (Dehghani et al. 2023). It bounds the scores
+            of attention by sqrt(size of a head), so that high learning rates do not diverge (Wortsman et al. 2023); the
+            presets for a GPU have it.
     """
 
     vocab: int
@@ -59,6 +69,7 @@ class Config:
     tied: bool = True
     rope_base: float = 10_000.0
     eps: float = 1e-5
+    qk_norm: bool = False
 
     def __post_init__(self) -> None:
         smallest = min(self.vocab, self.width, self.layers, self.heads, self.hidden, self.context)
@@ -120,103 +131,38 @@ def swiglu(x: Tensor) -> Tensor:
     return out
 
 
-class _CrossEntropy(torch.autograd.Function):
-    """Mean nats of ``targets`` (n,) under softmax(x @ head.T), x (n, d); the gradient is made on the way forward.
-
-    ``dtype`` is that of the matrix products; softmax and sums are float32.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, head: Tensor, targets: Tensor, dtype: torch.dtype, rows: int) -> Tensor:
-        n = len(targets)
-        grad_x = torch.empty_like(x)
-        grad_head = torch.zeros_like(head)
-        total = torch.zeros((), dtype=torch.float64, device=x.device)
-        into = head.to(dtype)
-        room = torch.empty((min(rows, n), len(head)), device=x.device)
-        for start in range(0, n, rows):
-            block = x[start : start + rows].to(dtype)
-            wanted = targets[start : start + rows].unsqueeze(1)
-            logits = room[: len(block)]
-            _product(block, into.t(), logits)
-            torch.log_softmax(logits, 1, out=logits)
-            total -= logits.gather(1, wanted).sum(dtype=torch.float64)
-            grad = logits.exp_()  # softmax, less one at the target
-            grad.scatter_add_(1, wanted, torch.full(wanted.shape, -1.0, device=x.device))
-            grad = grad.to(dtype)
-            _product(grad, into, grad_x[start : start + rows])
-            if dtype == torch.float32:
-                grad_head.addmm_(grad.t(), block)
-            else:
-                grad_head += grad.t() @ block
-        ctx.save_for_backward(grad_x.div_(n), grad_head.div_(n))
-        return (total / n).float()
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        grad_x, grad_head = ctx.saved_tensors
-        return grad_x * grads[0], grad_head * grads[0], None, None, None
-
-
-def _product(a: Tensor, b: Tensor, out: Tensor) -> None:
-    """``out = a @ b``; ``out`` is float32, whatever the product's own type."""
-    if a.dtype == out.dtype:
-        torch.mm(a, b, out=out)
-    else:
-        out.copy_(a @ b)
-
-
 class Block(nn.Module):
-    """One layer."""
+    """One layer. ``compiled`` is when it is: "", "training" or "always" (compiling.py)."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.heads, self.eps = config.heads, config.eps
+        self.heads, self.eps, self.qk_norm = config.heads, config.eps, config.qk_norm
+        self.compiled = ""
         self.qkv = nn.Linear(config.width, 3 * config.width, bias=False)
         self.out = nn.Linear(config.width, config.width, bias=False)
         self.gate_up = nn.Linear(config.width, 2 * config.hidden, bias=False)
         self.down = nn.Linear(config.hidden, config.width, bias=False)
 
-    def forward(self, x: Tensor, turns: Tensor) -> Tensor:
-        """The stream (B, T, width) after this layer; ``turns`` as in Decoder."""
-        qkv = self.qkv(rms_norm(x, self.eps)).view(*x.shape[:2], 3, self.heads, -1)
-        q, k = rotate(qkv[:, :, :2], turns).transpose(1, 3).unbind(2)  # each (B, heads, T, size)
-        v = qkv[:, :, 2].transpose(1, 2)
-        mixed = attend(q.to(v.dtype), k.to(v.dtype), v)
-        x = x + self.out(mixed.transpose(1, 2).flatten(2))
-        return x + self.down(swiglu(self.gate_up(rms_norm(x, self.eps))))
+    def forward(self, x: Tensor, turns: Tensor, mask: Any = None) -> Tensor:
+        """The stream (B, T, width) after this layer; ``turns`` as in ``rotate``, ``mask`` as in ``attend``."""
+        if self.compiled == "always" and not torch.is_grad_enabled():
+            out: Tensor = translated(_layer, dynamic=True)(self, x, turns, mask)
+        elif self.compiled and torch.is_grad_enabled():
+            out = translated(_layer)(self, x, turns, mask)
+        else:
+            out = _layer(self, x, turns, mask)
+        return out
 
 
-def rotate(x: Tensor, turns: Tensor) -> Tensor:
-    """Rotary positions: turn each pair of neighbours of x (B, T, 2, heads, size) by its angle, in float32.
-
-    Args:
-        x: queries and keys.
-        turns: cosine and sine of each pair's angle, (T, 2, heads, size / 2, 2).
-    """
-    pairs = x.float().view(*x.shape[:-1], -1, 2)
-    if x.device.type == "cpu" and not torch.compiler.is_compiling():
-        return torch.view_as_real(torch.view_as_complex(pairs) * torch.view_as_complex(turns)).flatten(-2)
-    a, b = pairs.unbind(-1)
-    cos, sin = turns.unbind(-1)
-    return torch.stack((a * cos - b * sin, a * sin + b * cos), -1).flatten(-2)
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Causal attention over (B, heads, T, size).
-
-    It is torch's own, but in bfloat16 training on a CPU, where its backward pass was measured to be the slowest part of
-    a step: by the formula a whole step is 1.15 times (width 128) to 1.5 times (width 48) as fast.
-    """
-    if v.device.type == "cpu" and v.dtype != torch.float32 and torch.is_grad_enabled():
-        return _attend_by_formula(q, k, v)
-    return F.scaled_dot_product_attention(q, k, v, is_causal=True)
-
-
-def _attend_by_formula(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    future = torch.full((q.shape[2], k.shape[2]), -torch.inf, device=v.device).triu(1)
-    weights = torch.softmax((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2) + future, -1)
-    return weights.to(v.dtype) @ v
+def _layer(block: Block, x: Tensor, turns: Tensor, mask: Any) -> Tensor:
+    """What a Block does: a function, so that all blocks share its translation."""
+    qkv = block.qkv(rms_norm(x, block.eps)).view(*x.shape[:2], 3, block.heads, -1)
+    qk = rms_norm(qkv[:, :, :2].float(), block.eps) if block.qk_norm else qkv[:, :, :2]
+    q, k = rotate(qk, turns).transpose(1, 3).unbind(2)  # each (B, heads, T, size)
+    v = qkv[:, :, 2].transpose(1, 2)
+    mixed = attend(q.to(v.dtype), k.to(v.dtype), v, mask)
+    x = x + block.out(mixed.transpose(1, 2).flatten(2))
+    return x + block.down(swiglu(block.gate_up(rms_norm(x, block.eps))))
 
 
 class Decoder(nn.Module):
@@ -224,6 +170,10 @@ class Decoder(nn.Module):
 
     Matrices start normal with deviation 0.5 / sqrt(inputs), embeddings with 0.02, and the matrices that write to the
     stream at zero, so that every layer starts as the identity.
+
+    Its parameters, all matrices: ``embedding`` and, unless tied, ``head`` (vocab, width); in each of ``blocks`` ``qkv``
+    (3 width, width), rows of queries, keys, values by head, the two rows of a rotated pair side by side; ``out``
+    (width, width); ``gate_up`` (2 hidden, width); ``down`` (width, hidden).
     """
 
     turns: Tensor
@@ -231,13 +181,12 @@ class Decoder(nn.Module):
     def __init__(self, config: Config, *, seed: int = 0) -> None:
         super().__init__()
         self.config = config
+        self.compiled = ""
+        self.recomputing = False
         self.embedding = nn.Embedding(config.vocab, config.width)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.head = self.embedding if config.tied else nn.Embedding(config.vocab, config.width)
-        size = config.width // config.heads
-        rates = config.rope_base ** (-torch.arange(0, size, 2, dtype=torch.float64) / size)
-        angles = torch.outer(torch.arange(config.context, dtype=torch.float64), rates)
-        turns = torch.stack((angles.cos(), angles.sin()), -1).float()[:, None, None]
+        turns = attention.angles(config.context, config.width // config.heads, config.rope_base)[:, None, None]
         # One copy a head, so that the product runs over contiguous memory.
         self.register_buffer("turns", turns.repeat(1, 2, config.heads, 1, 1), persistent=False)
         generator = torch.Generator().manual_seed(seed)
@@ -255,16 +204,50 @@ class Decoder(nn.Module):
         return sum(p.numel() for p in self.parameters())
 
     @property
+    def row_parts(self) -> dict[str, tuple[int, ...]]:
+        """Parameters that hold several matrices one below the other, and the rows of each."""
+        c = self.config
+        parts: dict[str, tuple[int, ...]] = {}
+        for i in range(c.layers):
+            parts |= {f"blocks.{i}.qkv.weight": (c.width,) * 3, f"blocks.{i}.gate_up.weight": (c.hidden,) * 2}
+        return parts
+
+    @property
     def flops_per_token(self) -> int:
-        """Floating-point operations of a training step per token: 6 a matrix weight, head included, and 6LTd for
-        causal attention over a whole context. A forward pass takes a third.
+        """Floating-point operations of a training step per token, with a whole context a row: 6N + 6LTd.
+
+        A multiplication and an addition are two. N counts the weights of matrix products: the layers and the head, not
+        the embedding. Each of them is used once forward and twice backward. Attention is causal: a query meets
+        T / 2 keys on average, in two products. A forward pass takes a third. Norms, rotation, softmax and optimizer are
+        left out, as is usual, and so is what ``recompute`` does twice.
         """
         c = self.config
-        matrices = c.layers * (4 * c.width**2 + 3 * c.width * c.hidden) + c.vocab * c.width
-        return 6 * matrices + 6 * c.layers * c.context * c.width
+        return 6 * self._products + 6 * c.layers * c.context * c.width
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """The normalised stream, float32 (B, T, width), of token ids (B, T); T is at most ``context``.
+    @property
+    def flops_per_token_published(self) -> int:
+        """The same with attention as if every query met every key: 6N + 12LTd (PaLM, Chowdhery et al. 2022, appendix B;
+        nanoGPT, llm.c, nanochat). Use it beside published figures.
+        """
+        c = self.config
+        return 6 * self._products + 12 * c.layers * c.context * c.width
+
+    @property
+    def _products(self) -> int:
+        c = self.config
+        return c.layers * (4 * c.width**2 + 3 * c.width * c.hidden) + c.vocab * c.width
+
+    def recompute(self, on: bool) -> None:
+        """Keep a layer's input only while training, and compute the layer again when its gradient is due."""
+        self.recomputing = on
+
+    def forward(self, tokens: Tensor, documents: Tensor | None = None) -> Tensor:
+        """The normalised stream, float32 (B, T, width).
+
+        Args:
+            tokens: ids (B, T); T is at most ``context``.
+            documents: the number of the document that each token is in, integer (B, T), see attention.py; None where a
+                row is one context.
 
         Raises:
             ValueError: more positions than the context.
@@ -274,47 +257,55 @@ class Decoder(nn.Module):
                 f"{tokens.shape[1]} positions do not fit a context of {self.config.context}; use shorter windows"
             )
         x = self.embedding(tokens)
-        turns = self.turns[: tokens.shape[1]]
+        turns, mask = self.turns[: tokens.shape[1]], None
+        if documents is not None:
+            layout = attention.rows(documents)
+            turns, mask = self.turns[:, :1, :1][layout.positions], layout.mask
         for block in self.blocks:
-            x = block(x, turns)
+            if self.recomputing and torch.is_grad_enabled():
+                x = checkpoint(block, x, turns, mask, use_reentrant=False)
+            else:
+                x = block(x, turns, mask)
         return rms_norm(x, self.config.eps)
 
-    def logits(self, tokens: Tensor) -> Tensor:
+    def logits(self, tokens: Tensor, documents: Tensor | None = None) -> Tensor:
         """Logits of the next token at each position, (B, T, vocab): for a look at a model, not for training."""
-        return self(tokens) @ self.head.weight.t()
+        return self(tokens, documents) @ self.head.weight.t()
 
-    def mean_nats(self, stream: Tensor, targets: Tensor) -> Tensor:
-        """Mean nats of targets (B, T), with a gradient, from what ``forward`` returned. Heeds autocast."""
-        device = stream.device.type
-        dtype, rows = _product_type(device), ROWS if device == "cpu" else ROWS_GPU
-        with torch.autocast(device, enabled=False):
-            loss: Tensor = _CrossEntropy.apply(  # type: ignore[no-untyped-call]
-                stream.flatten(0, 1), self.head.weight, targets.flatten(), dtype, rows
-            )
-        return loss
+    def mean_nats(
+        self, stream: Tensor, targets: Tensor, weights: Tensor | None = None, *, z_loss: float = 0.0
+    ) -> Tensor:
+        """Mean nats of targets, with a gradient, from what ``forward`` returned. Heeds autocast.
+
+        Args:
+            stream: (B, T, width).
+            targets: ids (B, T).
+            weights: how much each target counts, (B, T), not negative; None for all alike. Where all are 0, so is the
+                mean.
+            z_loss: how strongly the gradient pulls log Z, the logarithm of the softmax's sum, towards 0, by the
+                penalty z_loss * (log Z)² (PaLM, section 5: 1e-4). The value stays the nats alone, so that curves with
+                and without it can be compared.
+        """
+        return crossentropy.mean_nats(
+            stream.flatten(0, 1), self.head.weight, targets.flatten(), None if weights is None else weights.flatten(),
+            z_loss=z_loss, compiled=bool(self.compiled),
+        )  # fmt: skip
 
     @torch.inference_mode()
-    def nats(self, tokens: Tensor, targets: Tensor) -> Tensor:
-        """Nats of each target, float32 (B, T), forward only. Heeds autocast."""
-        device = tokens.device.type
-        dtype, rows = _product_type(device), ROWS if device == "cpu" else ROWS_GPU
-        stream, wanted = self(tokens).flatten(0, 1), targets.flatten().unsqueeze(1)
-        out = torch.empty(len(wanted), device=stream.device)
-        room = torch.empty((min(rows, len(wanted)), self.config.vocab), device=stream.device)
-        with torch.autocast(device, enabled=False):
-            into = self.head.weight.to(dtype).t()
-            for start in range(0, len(wanted), rows):
-                block = stream[start : start + rows].to(dtype)
-                logits = room[: len(block)]
-                _product(block, into, logits)
-                torch.log_softmax(logits, 1, out=logits)
-                torch.neg(logits.gather(1, wanted[start : start + rows]).squeeze(1), out=out[start : start + rows])
-        return out.view(targets.shape)
+    def nats(
+        self, tokens: Tensor, targets: Tensor, documents: Tensor | None = None, wanted: Tensor | None = None
+    ) -> Tensor:
+        """Nats of each target, float32 (B, T), forward only. Heeds autocast.
 
-
-def _product_type(device: str) -> torch.dtype:
-    """The type that autocast gives to matrix products on a device."""
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
+        Args:
+            tokens: ids (B, T).
+            targets: ids (B, T).
+            documents: as for ``forward``.
+            wanted: bool (B, T), which targets are asked for; the head is not computed for the others, whose nats are 0.
+        """
+        stream = self(tokens, documents).flatten(0, 1)
+        asked = None if wanted is None else wanted.flatten()
+        return crossentropy.nats(stream, self.head.weight, targets.flatten(), asked).view(targets.shape)
 
 
 def export_hf(model: Decoder, out: Path) -> None:
