@@ -1,6 +1,8 @@
 """Several targets and several comparisons: the mean over targets, Holm, guards, claims about a method."""
 
+import json
 import math
+from dataclasses import asdict
 from itertools import permutations
 
 import numpy as np
@@ -79,6 +81,17 @@ def test_the_gate_stands_on_its_own_noise():
     c = gate(target, resamples=500)
     assert (c.noise, c.level) == ("own seeds", 0.99)
     assert c.deltas == pytest.approx(tuple(differences(target["t"].nats, AA, BASE)))
+
+
+def test_what_is_told_is_plain():
+    """No number of NumPy's, which JSON would refuse."""
+    rng = np.random.default_rng(8)
+    targets = {name: Target(nats=arms(rng, 30), clusters=np.arange(30)) for name in ("a", "b")}
+    found = compare(targets, {"mix": MIX}, aa=AA, prior=Prior(1.0, 3.5), resamples=50, level=np.float64(0.9))["mix"]
+    told = [found, *adjust(found.each).values(), method_contrast(np.eye(3), item_se=np.float64(0.1), clusters=30)]
+    for x in told:
+        assert json.loads(json.dumps(asdict(x))).keys() == asdict(x).keys()
+    assert json.dumps(costs(found.each, 1.0))
 
 
 def test_noise_on_record_is_used_for_the_mean_and_for_each():

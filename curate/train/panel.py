@@ -311,6 +311,7 @@ def method_contrast(deltas: Floats, *, item_se: float, clusters: float, level: f
             "anew and 2 seeds; with fewer, claim it of the mix"
         )
     k, n = x.shape
+    item_se, clusters = float(item_se), float(clusters)
     mixes, seeds, mean = x.mean(axis=1), x.mean(axis=0), float(x.mean())
     rest = x - mixes[:, None] - seeds[None, :] + mean
     ms_mix = n * float(mixes.var(ddof=1))

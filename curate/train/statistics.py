@@ -127,8 +127,8 @@ def contrast(
         raise ValueError(f"a contrast of {len(own)} seeds has no noise to judge it by; give at least two seeds")
     variance, degrees, noise = _noise(own, spread, aa, prior)
     return interval(
-        own, se_seed=math.sqrt(variance / len(own)), sd=math.sqrt(variance), sd_degrees=degrees, se_item=item_se,
-        item_degrees=clusters - 1, noise=noise, level=level,
+        own, se_seed=math.sqrt(variance / len(own)), sd=math.sqrt(variance), sd_degrees=float(degrees),
+        se_item=float(item_se), item_degrees=float(clusters) - 1, noise=noise, level=float(level),
     )  # fmt: skip
 
 
