@@ -6,8 +6,10 @@
 Every program is a fresh process from Parquet (dolma: gzipped JSON Lines) to files, start-up included, and is told to
 use two workers or threads where it can. Rounds alternate: A B C, A B C, ...; the table gives medians, and ratios of
 medians to ours in the same rounds. CPU seconds are the sum over the process and all below it, memory the largest sum
-of proportional set sizes, both sampled ten times a second. Peers are installed, in the versions below, into virtual
-environments of their own (--envs). ``marginal`` runs near-duplicates on one file and on two: what the second costs.
+of proportional set sizes, both sampled ten times a second. Programs are installed, in the versions below and with
+nothing else, into virtual environments of their own (--envs), this project too: where ``pandas`` and ``scipy`` lie
+about, pyarrow and numba import them, half a second a process. (datatrove, and filters with its words, run in this one.)
+``marginal`` runs near-duplicates on one file and on two: what the second costs.
 """
 
 import argparse
@@ -24,6 +26,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import psutil
@@ -31,9 +34,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 HERE = Path(__file__).parent
+ROOT = HERE.absolute().parent
 RESULT = HERE / "results" / "peers.json"
 OURS = "curate"
-CURATE = "from curate.cli import main; main()"
+CURATE = "from curate.cli import program; program()"
 
 
 @dataclass(frozen=True)
@@ -46,24 +50,30 @@ class Program:
     installer: str = "pip"
 
 
+# This project without extras, as its users install it, in the versions that were tested.
+CORE = ("-c", str(ROOT / "constraints.txt"), "-e", str(ROOT))
 CONTESTS: dict[str, tuple[Program, ...]] = {
     "near": (
-        Program(OURS, "near_curate.py"),
+        Program(OURS, "near_curate.py", CORE),
         Program("daft", "near_daft.py", ("daft==0.7.26", "numpy", "pyarrow")),
         Program("rensa", "near_rensa.py", ("rensa==0.5.0", "pyarrow")),
         Program("datasketch", "near_datasketch.py", ("datasketch==2.0.0", "pyarrow")),
         Program("datatrove", "near_datatrove.py"),
     ),
     "exact": (
-        Program(OURS, "exact_curate.py"),
-        Program("polars", "exact_polars.py"),
-        Program("duckdb", "exact_duckdb.py"),
+        Program(OURS, "exact_curate.py", CORE),
+        Program("polars", "exact_polars.py", (f"polars=={version('polars')}",)),
+        Program("duckdb", "exact_duckdb.py", (f"duckdb=={version('duckdb')}",)),
     ),
     "filters": (
         Program(OURS, "filters_curate.py"),
         Program("dolma", "filters_dolma.py", ("dolma==1.2.1", "setuptools<80"), "uv"),
         Program("datatrove", "filters_datatrove.py"),
     ),
+}
+# Modules are compiled once: installed ones were when they were installed, and an editable one is as it is imported.
+ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"} | {
+    "POLARS_MAX_THREADS": "2", "OMP_NUM_THREADS": "2",
 }
 SLOW = {"datatrove", "datasketch", "dolma"}     # one round, and no marginal cost
 
@@ -133,7 +143,7 @@ def carry(program: Program, python: str, source: Path) -> dict[str, float]:
         with Path(scratch, "log").open("wb") as log:
             process = subprocess.Popen(
                 command(program, python, source, Path(scratch)), stdout=log, stderr=subprocess.STDOUT,
-                env=os.environ | {"POLARS_MAX_THREADS": "2", "OMP_NUM_THREADS": "2"},
+                env=ENVIRONMENT,
             )
             watching = Watching(process.pid)
             watching.start()
@@ -219,7 +229,7 @@ def main() -> None:
     if len(files) < 2:
         raise SystemExit(f"{arguments.corpus} needs two Parquet files; make them with benchmarks/corpus.py")
     results = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-    versions = {p.name: p.packages[0] for c in CONTESTS.values() for p in c if p.packages}
+    versions = {p.name: p.packages[0] for c in CONTESTS.values() for p in c if p.packages and p.name != OURS}
     results["machine"] = {
         "cores": os.cpu_count(), "python": platform.python_version(), "date": time.strftime("%Y-%m-%d"),
         "peers": versions,

@@ -6,6 +6,8 @@ was read, 1 that the run stopped, 0 that it is done.
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -183,3 +185,14 @@ def test_help_names_every_command(curate):
 def test_doctor_says_what_is_installed(curate):
     code, out, _ = curate("doctor")
     assert code == 0 and "pyarrow" in out and "cores" in out
+
+
+def test_the_program_ends_with_its_code_and_does_what_is_due_at_exit(tmp_path):
+    def call(*arguments):
+        code = "import atexit; from curate.cli import program; atexit.register(print, 'due'); program()"
+        return subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True)
+
+    shown, wrong = call("--help"), call("plan", "missing.py")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "Usage" in shown.stdout and shown.stdout.endswith("due\n")
+    assert wrong.returncode == 2 and "missing.py" in wrong.stderr and wrong.stdout == "due\n"
