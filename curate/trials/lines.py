@@ -6,7 +6,7 @@ from typing import Any
 
 def lines(verdict: Mapping[str, Any]) -> list[str]:
     """A conclusion for the terminal."""
-    out = [x["sentence"] for x in verdict["verdicts"].values()]
+    out = [x["sentence"] for x in (*verdict["verdicts"].values(), *verdict["methods"].values())]
     seen = verdict["foresight"]
     for name, x in verdict["instruments"].items():
         run = x["trained"]["random"][0]
@@ -25,6 +25,7 @@ def lines(verdict: Mapping[str, Any]) -> list[str]:
                     f"    SE {c['se']:.2f} = seeds {c['se_seed']:.2f} and documents {c['se_item']:.2f}; "
                     f"each seed {' '.join(f'{d:+.2f}' for d in c['deltas'])}",
                 ]
+        out += _beside(x)
     head = f"  {'composition':<24} {'documents':>9} {'bytes':>11} {'median length':>14} {'compression':>12}"
     out += ["", f"{head} {'copies':>8}  largest sources"]
     for name, x in verdict["composition"].items():
@@ -39,6 +40,25 @@ def lines(verdict: Mapping[str, Any]) -> list[str]:
     if not verdict["leak"]["alarm"]:
         out += ["", f"none of the {verdict['documents']['scored']} test documents stands in what was searched for them"]
     return [*out, "", *(f"! {x}" for x in verdict["caveats"]), *(f"not tested: {x}" for x in verdict["not_tested"])]
+
+
+def _beside(x: Mapping[str, Any]) -> list[str]:
+    """What an instrument says beside its verdicts."""
+    out = [f"  {c['arm']} (inverse of {mix}) against random: {interval(c)}" for mix, c in x["inverse"].items()]
+    out += [f"  {arm} against random, for calibration: {interval(c)}" for arm, c in x["references"].items()]
+    for key, what in (("per_target", "target"), ("transfer", "beside"), ("guards", "guard")):
+        for name, by_mix in x.get(key, {}).items():
+            for mix, c in by_mix.items():
+                cost = ", a cost" if c.get("cost") else ""
+                out.append(f"  {what} {name}, {mix} against random: {interval(c)}, Holm p {c['p_holm']:.2g}{cost}")
+    for name, by_arm in x.get("tasks", {}).items():
+        for arm, scores in by_arm.items():
+            means = {k: sum(scores[k]) / len(scores[k]) for k in ("bpb", "probability", "accuracy")}
+            said = ", ".join(f"{k} {v:.3f}" for k, v in means.items())
+            out.append(f"  task {name} ({scores['items']} items), {arm}: {said}")
+    for mix, m in x.get("multiplier", {}).items():
+        out.append(f"  {mix}: as much as {m['text']} times the random data" if m["estimate"] else f"  {m['text']}")
+    return out
 
 
 def interval(c: Mapping[str, Any]) -> str:

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from curate.errors import BadData
-from curate.train import multiplier, panel, statistics, tasks
+from curate.train import multiplier, noise, panel, statistics, tasks
 from curate.trials.arms import BASELINES, Arms
-from curate.trials.metrics import Floats, Scored, beside_of, bpb, primary_of, split
+from curate.trials.metrics import TASKS, Floats, Scored, beside_of, bpb, primary_of, split
 from curate.trials.settings import ENOUGH, UNIT, Trial
 
 TOLERANCE = 0.005  # arms whose budgets differ by more are refused
@@ -62,7 +62,8 @@ def measure(name: str, config: Trial, arms: Arms, scored: Sequence[Scored], runs
     level = 1 - (1 - config.level) / len(arms.mixes)
     pairs = _pairs(arms, trained)
     compared = panel.compare(
-        primary, {what: weights for what, (_, _, weights) in pairs.items()}, aa=panel.AA, level=level,
+        primary, {what: weights for what, (_, _, weights) in pairs.items()}, aa=panel.AA,
+        prior=_on_record(name, config, len(decides), by_arm["random"][0]["trained"]), level=level,
         resamples=config.resamples, seed=config.seed,
     )  # fmt: skip
     aa = panel.gate(primary, resamples=config.resamples, seed=config.seed)
@@ -109,7 +110,7 @@ def measure(name: str, config: Trial, arms: Arms, scored: Sequence[Scored], runs
                 named = {f"{guard}\0{mix}": c for (guard, mix), c in found.items()}
                 for pair, cost in panel.costs(named, config.delta).items():
                     guard, _, mix = pair.partition("\0")
-                    out[key][guard][mix]["cost"] = cost
+                    out[key][guard][mix]["cost"] = bool(cost)
     if asked := [(i, s.task) for i, s in enumerate(scored) if s.task is not None]:
         out["tasks"] = {task.name: {arm: _answers(task, nats[arm][i]) for arm in trained} for i, task in asked}
     out["methods"] = _methods(arms, config, primary, against, clusters)
@@ -121,6 +122,21 @@ def measure(name: str, config: Trial, arms: Arms, scored: Sequence[Scored], runs
         ]
         out["multiplier"] = {mix: _multiple(scales, losses, bits[mix], config.seed) for mix in arms.mixes}
     return out
+
+
+def _on_record(name: str, config: Trial, targets: int, trained: Mapping[str, Any]) -> statistics.Prior | None:
+    """The noise of A/A comparisons on record at this setting; what reads its text again or starts from a base has
+    another noise.
+    """
+    if trained.get("epochs", 1.0) != 1.0 or trained.get("base", False):
+        return None
+    metric = "answer bpb" if config.primary == TASKS else "bpb"
+    setting = noise.Setting(
+        metric=metric if targets == 1 else f"{metric} mean of {targets}", instrument=name,
+        parameters=trained.get("parameters", 0), budget=trained[UNIT[name]], unit=UNIT[name],
+        hardware="any" if name == "ngram" else config.device,
+    )  # fmt: skip
+    return noise.Registry.open().prior(setting)
 
 
 def word_of(c: Mapping[str, Any], delta: float) -> str:

@@ -47,7 +47,8 @@ def transformer_job(
         **outcome(config, scored, nats, ngram_nats(ngram.train(offsets, data), scored)),
         "trained": {
             "bytes": size, "tokens": tokens, "documents": len(read), "epochs": share.epochs, "steps": tokens // step,
-            "tokenizer": tokenizer_hash(inputs),
+            "tokenizer": tokenizer_hash(inputs), "parameters": sum(p.numel() for p in model.parameters()),
+            "base": BASE in inputs,
         },
         "curve": _curve(losses, step),
     }  # fmt: skip
