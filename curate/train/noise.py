@@ -98,7 +98,12 @@ class Registry:
         Args:
             path: a journal of one's own, which need not exist yet; None for the shipped entries alone.
             shipped: whether the package's entries count too.
+
+        Raises:
+            FileNotFoundError: a package without its entries, whose intervals would be others than those of a whole one.
         """
+        if shipped and not SHIPPED.exists():
+            raise FileNotFoundError(f"{SHIPPED} is missing, so this installation is not whole; install the package anew")
         entries = journal.read(SHIPPED) if shipped else []
         return cls([*entries, *(journal.read(path) if path else [])], path)
 
