@@ -6,6 +6,11 @@ range, which is the most shards that there can be. Map tasks write their rows so
 sorts them by (hash, key, copy) and publishes one Parquet file that readers like: zstd, row groups of about 32 MiB,
 statistics and a page index. A small mix, or one whose texts are in memory, goes without the map tasks: each shard takes
 its rows from the parts, with the same result.
+
+A mix with an order has places of two words: its column's value, so coded that integers compare as the values do, and
+then that hash, so that equal values are shuffled and not left by source. Values may be distributed in any way, so its
+shards are cut between *marks*, the places of a random sample of its rows, eight a shard or more. That takes one more
+pass over the narrow columns. A row without a value comes last.
 """
 
 from collections.abc import Sequence
@@ -18,32 +23,137 @@ import pyarrow.compute as pc
 
 from curate.buckets import Layout, Shelf, put_buckets
 from curate.columns import ADDRESS
-from curate.hashing import halves, keyed
+from curate.hashing import halves, keyed, mix64
+from curate.order import SIGN, TOP, score_words
 from curate.parts import Columns, View, living_rows
+from curate.stage import Direction
 from curate.store import Store
 
 DIGIT = 20
 LABEL = "write"
 DATASET_LEVEL = 3  # of zstd, for what is kept and sent around
+FEWEST_MARKS, MOST_MARKS = 1 << 12, 1 << 17
+MARKS_A_SHARD = 8
+INDEX, COPY, PLACE, WORD = (f"mix {name}" for name in ("index", "copy", "place", "word"))  # beside columns of any name
 
 
-def places(keys: np.ndarray, copies: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """For every copy of every row: the row's index and its uint64 place in the shuffle."""
-    index = np.repeat(np.arange(len(copies)), copies)
-    number = np.arange(len(index)) - np.repeat(np.cumsum(copies) - copies, copies)
-    return index, keyed(keys[index], label=LABEL, seed=seed, copy=number)
+@dataclass(frozen=True)
+class Placing:
+    """How the copies of a mix are placed.
+
+    Args:
+        column: how many copies of each row.
+        seed: of the shuffle.
+        order: the column to order by, with a ``-`` before its name from the largest value down; None for a shuffle.
+    """
+
+    column: str
+    seed: int
+    order: str | None = None
+
+    @property
+    def reads(self) -> list[str]:
+        """The columns that places follow from."""
+        return ["key", self.column, *([ordered_by(self.order)] if self.order else [])]
+
+    def of(self, table: pa.Table) -> pa.Table:
+        """A row a copy: INDEX of its row, COPY (its number) and PLACE, with an order WORD too."""
+        copies = table[self.column].fill_null(0).to_numpy()
+        index = np.repeat(np.arange(len(copies)), copies)
+        number = np.arange(len(index)) - np.repeat(np.cumsum(copies) - copies, copies)
+        place = keyed(halves(table["key"])[index], label=LABEL, seed=self.seed, copy=number)
+        found = pa.table({INDEX: index, COPY: number, PLACE: place})
+        if self.order is None:
+            return found
+        return found.append_column(WORD, pa.array(_words(table[ordered_by(self.order)], self.order)[index]))
 
 
-def weigh(table: pa.Table, given: tuple[str, int]) -> pa.Table:
-    """Bytes of text and rows by the first DIGIT bits of the place, for the rows of a part."""
-    column, seed = given
-    copies = table[column].fill_null(0).to_numpy()
-    index, place = places(halves(table["key"]), copies, seed)
-    digit = (place >> np.uint64(64 - DIGIT)).astype(np.int64)
-    return _sums(digit, table["text_bytes"].to_numpy()[index], np.ones(len(digit), dtype=np.int64))
+def ordered_by(order: str) -> str:
+    """The column of an order."""
+    return order.removeprefix("-")
 
 
-def add_weights(table: pa.Table, given: tuple[str, int]) -> pa.Table:
+def _words(values: pa.ChunkedArray, order: str) -> np.ndarray:
+    """Numbers as uint64 (n,) that sort as the order asks; null and NaN come last."""
+    null = np.asarray(values.is_null())
+    if pa.types.is_unsigned_integer(values.type):
+        words = values.fill_null(0).cast(pa.uint64()).to_numpy()
+    elif pa.types.is_integer(values.type):
+        words = values.fill_null(0).cast(pa.int64()).to_numpy().view(np.uint64) ^ SIGN
+    else:
+        numbers = values.fill_null(np.nan).cast(pa.float64()).to_numpy()
+        null = np.isnan(numbers)
+        words = score_words(np.where(null, 0, numbers), Direction.LOW)
+    return np.where(null, np.uint64(TOP), ~words if order.startswith("-") else words)
+
+
+def mark(table: pa.Table, given: tuple[Placing, int]) -> pa.Table:
+    """The places, word and hash, of a random sample of the copies."""
+    return fewest(given[0].of(table).select([WORD, PLACE]), given)
+
+
+def fewest(table: pa.Table, given: tuple[Placing, int]) -> pa.Table:
+    """As many marks as there are to be: those with the smallest hash of their hash, which says nothing of it."""
+    place = table[PLACE].to_numpy()
+    order = np.lexsort((table[WORD].to_numpy(), place, mix64(place)))
+    return table.take(pa.array(order[: given[1]]))
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Places between which an ordered mix may be cut, sorted: ``words`` and ``places``, uint64 (n,) as bytes."""
+
+    words: bytes
+    places: bytes
+
+    @classmethod
+    def among(cls, tables: Sequence[pa.Table]) -> "Marks":
+        """What ``mark`` found."""
+        words, places = (np.concatenate([t[n].to_numpy() for t in tables]) for n in (WORD, PLACE))
+        order = np.lexsort((places, words))
+        return cls(words[order].tobytes(), places[order].tobytes())
+
+    def before(self, starts: np.ndarray) -> "Marks":
+        """Those at which shards start, given the first digit of every shard."""
+        at = starts[1:] - 1
+        words, places = (np.frombuffer(b, dtype=np.uint64) for b in (self.words, self.places))
+        return Marks(words[at].tobytes(), places[at].tobytes())
+
+    @property
+    def buckets(self) -> int:
+        """How many stretches they cut places into."""
+        return len(self.words) // 8 + 1
+
+    def __call__(self, table: pa.Table) -> np.ndarray:
+        """How many marks are at or before each place, int64 (n,)."""
+        words, places = (np.frombuffer(b, dtype=np.uint64) for b in (self.words, self.places))
+        n = len(words)
+        words, places = np.append(words, table[WORD].to_numpy()), np.append(places, table[PLACE].to_numpy())
+        order = np.lexsort((np.arange(len(words)) >= n, places, words))
+        out = np.empty(len(words), dtype=np.int64)
+        out[order] = np.cumsum(order < n)
+        return out[n:]
+
+
+def marks_for(text_bytes: int, shard_bytes: int) -> int:
+    """How many marks a mix of so much text, at most, should have."""
+    return min(max(FEWEST_MARKS, MARKS_A_SHARD * -(-text_bytes // shard_bytes)), MOST_MARKS)
+
+
+def weigh(table: pa.Table, given: tuple[Placing, Marks | None]) -> pa.Table:
+    """Bytes of text and rows by digit: the first DIGIT bits of the place, or how many marks are before it."""
+    placing, marks = given
+    copies = placing.of(table)
+    digit = _digits(copies) if marks is None else marks(copies)
+    sizes = table["text_bytes"].to_numpy()[copies[INDEX].to_numpy()]
+    return _sums(digit, sizes, np.ones(len(digit), dtype=np.int64))
+
+
+def _digits(table: pa.Table) -> np.ndarray:
+    return (table[PLACE].to_numpy() >> np.uint64(64 - DIGIT)).astype(np.int64)
+
+
+def add_weights(table: pa.Table, given: Any) -> pa.Table:
     """What ``weigh`` found for several parts, as one."""
     return _sums(*(table[name].to_numpy() for name in ("digit", "bytes", "rows")))
 
@@ -89,8 +199,12 @@ class ByPlace:
 
     def __call__(self, table: pa.Table) -> np.ndarray:
         """Shards, int64 (n,)."""
-        digit = (table["place"].to_numpy() >> np.uint64(64 - DIGIT)).astype(np.int64)
-        return np.searchsorted(np.array(self.starts), digit, side="right") - 1
+        return np.searchsorted(np.array(self.starts), _digits(table), side="right") - 1
+
+
+def route(starts: np.ndarray, marks: Marks | None) -> ByPlace | Marks:
+    """The shard of a copy, given the first digit of every shard."""
+    return ByPlace(tuple(starts.tolist())) if marks is None else marks.before(starts)
 
 
 @dataclass(frozen=True)
@@ -99,10 +213,9 @@ class Scatter:
 
     store: Store
     home: str
-    column: str
+    placing: Placing
     columns: tuple[str, ...]
     layout: Layout
-    seed: int
 
     def __call__(self, group: tuple[str, tuple[View, ...]]) -> dict[str, Any]:
         """Send the chosen rows of a group of parts."""
@@ -111,14 +224,13 @@ class Scatter:
         for view in views:
             columns = Columns(self.store, view)
             rows = living_rows(self.store, view)
-            copies = columns.get([self.column], rows)[self.column].fill_null(0).to_numpy()
-            rows, copies = rows[copies > 0], copies[copies > 0]
-            index, place = places(halves(columns.get(["key"], rows)["key"]), copies, self.seed)
-            number = np.arange(len(index)) - np.repeat(np.cumsum(copies) - copies, copies)
-            order = np.argsort(self.layout.first(pa.table({"place": place})), kind="stable")  # texts move once
-            table = columns.get(["key", *self.columns], rows, with_address=True).take(pa.array(index[order]))
-            table = table.append_column("place", pa.array(place[order]))
-            tables.append(table.append_column("copy", pa.array(number[order])))
+            copies = self.placing.of(columns.get(self.placing.reads, rows))
+            copies = copies.take(pa.array(np.argsort(self.layout.first(copies), kind="stable")))  # texts move once
+            used, index = np.unique(copies[INDEX].to_numpy(), return_inverse=True)
+            table = columns.get(["key", *self.columns], rows[used], with_address=True).take(pa.array(index))
+            for column in copies.column_names[1:]:
+                table = table.append_column(column, copies[column])
+            tables.append(table)
         records = pa.concat_tables(tables)
         return put_buckets(self.store, f"{self.home}/map-{name}", records, self.layout.first(records))
 
@@ -136,7 +248,7 @@ class Shard:
     def __call__(self, shard: int) -> dict[str, Any]:
         """Sort the rows of a shard and publish it."""
         table = pa.concat_tables(self.shelf.read(shard))
-        order = _order(table["place"].to_numpy(), halves(table["key"]), table["copy"].to_numpy())
+        order = _order(table, halves(table["key"]))
         out = table.select(list(self.columns)).take(pa.array(order))
         return _publish(self.store, self.home, shard, self.count, out, table[ADDRESS].to_numpy()[order])
 
@@ -151,44 +263,41 @@ class Straight:
 
     store: Store
     home: str
-    column: str
+    placing: Placing
     columns: tuple[str, ...]
     views: tuple[View, ...]
-    starts: tuple[int, ...]
-    seed: int
+    route: ByPlace | Marks
 
     def __call__(self, shard: int) -> dict[str, Any]:
         """Publish the rows of one shard."""
-        route = ByPlace(self.starts)
         others = [n for n in self.columns if n != "text"]
-        found: list[tuple[Any, ...]] = []
+        found: list[tuple[pa.Table, np.ndarray, np.ndarray, pa.Table]] = []
         texts: list[pa.Array] = []
         before = 0
         for view in self.views:
             columns = Columns(self.store, view)
             rows = living_rows(self.store, view)
-            copies = columns.get([self.column], rows)[self.column].fill_null(0).to_numpy()
-            keys = halves(columns.get(["key"], rows)["key"])
-            index, place = places(keys, copies, self.seed)
-            mine = np.flatnonzero(route(pa.table({"place": place})) == shard)
-            if len(mine):
-                number = np.arange(len(index)) - np.repeat(np.cumsum(copies) - copies, copies)
-                index = index[mine]
+            read = columns.get(self.placing.reads, rows)
+            copies = self.placing.of(read)
+            copies = copies.take(pa.array(np.flatnonzero(self.route(copies) == shard)))
+            if copies.num_rows:
+                index = copies[INDEX].to_numpy()
                 table = columns.get(others, rows, with_address=True).take(pa.array(index))
-                found.append((place[mine], keys[index], number[mine], before + rows[index], table))
+                found.append((copies, halves(read["key"])[index], before + rows[index], table))
                 texts += columns.get(["text"], np.arange(view.part.rows))["text"].chunks
                 before += view.part.rows
-        place, keys, number, at = (np.concatenate([each[i] for each in found]) for i in range(4))
-        order = _order(place, keys, number)
-        table = pa.concat_tables([each[4] for each in found]).take(pa.array(order))
+        keys, at = (np.concatenate([each[i] for each in found]) for i in (1, 2))
+        order = _order(pa.concat_tables([each[0] for each in found]), keys)
+        table = pa.concat_tables([each[3] for each in found]).take(pa.array(order))
         text = pa.chunked_array(texts).take(pa.array(at[order]))
         out = pa.table({n: text if n == "text" else table[n] for n in self.columns})
-        return _publish(self.store, self.home, shard, len(self.starts), out, table[ADDRESS].to_numpy())
+        return _publish(self.store, self.home, shard, self.route.buckets, out, table[ADDRESS].to_numpy())
 
 
-def _order(place: np.ndarray, keys: np.ndarray, copy: np.ndarray) -> np.ndarray:
-    """The order of rows in a shard: place, then key, then copy."""
-    return np.lexsort((copy, keys[:, 1], keys[:, 0], place))
+def _order(copies: pa.Table, keys: np.ndarray) -> np.ndarray:
+    """The order of rows in a shard: word and place, then key, then copy."""
+    words = [copies[WORD].to_numpy()] if WORD in copies.column_names else []
+    return np.lexsort((copies[COPY].to_numpy(), keys[:, 1], keys[:, 0], copies[PLACE].to_numpy(), *words))
 
 
 def _publish(store: Store, home: str, shard: int, count: int, out: pa.Table, where: np.ndarray) -> dict[str, Any]:

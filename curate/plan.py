@@ -16,7 +16,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,14 @@ IMPORTED_AS = {"fasttext_predict": "fasttext"}  # packages whose modules have an
 
 
 def here() -> str:
-    """``file:line`` of the nearest caller outside the package: the pipeline's own line."""
+    """``file:line`` of the nearest caller outside the package: the pipeline's own line.
+
+    A plan that the package itself makes is told by its command (``WRITTEN_BY`` of the module that makes it).
+    """
     frame = sys._getframe(1)
     while frame.f_back is not None and OURS in Path(frame.f_code.co_filename).parents:
+        if "WRITTEN_BY" in frame.f_globals:
+            return str(frame.f_globals["WRITTEN_BY"])
         frame = frame.f_back
     name = Path(frame.f_code.co_filename)
     if name.is_absolute() and name.is_relative_to(Path.cwd()):
@@ -122,6 +127,7 @@ class Write(Node):
     shard_bytes: int
     seed: int
     card: Mapping[str, Any]
+    orders: Mapping[str, str] = field(default_factory=dict)  # of the mixes that are not shuffled
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,6 +223,16 @@ class Mix:
 
     frame: Frame
     column: str
+    order: str | None = None
+
+    def ordered(self, by: str) -> "Mix":
+        """The same mix, written in the order of a column instead of a shuffle; equal values are shuffled.
+
+        Args:
+            by: a column of numbers, from the smallest value up; with a ``-`` before its name from the largest down. A
+                row without a value comes last.
+        """
+        return replace(self, order=by)
 
     def rows(self) -> Frame:
         """The rows that are in the mix, as a frame of their own."""
@@ -271,6 +287,8 @@ def write(
         shard_bytes: bytes of text a shard.
         seed: of the shuffle.
         card: YAML fields for the dataset card (license, language, ...).
+
+    A mix that is ``ordered`` is written in its order instead.
     """
     for name in mixes:
         if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
@@ -282,6 +300,7 @@ def write(
         shard_bytes,
         seed,
         dict(card or {}),
+        {k: m.order for k, m in mixes.items() if m.order is not None},
     )
 
 
@@ -422,8 +441,10 @@ def check(plan: Plan) -> dict[int, Known]:
                     _check_artifacts(f"the part= of {node.fitter.name}", node.fitter.part, 2, named, node.where)
                 _need(node.fitter.name, node.fitter.reads, known[id(node.sample.above)], node.where)
             case Write():
-                for frame, column in node.mixes.values():
+                for mix, (frame, column) in node.mixes.items():
                     _need("write()", {column: pa.int32()}, known[id(frame)], node.where)
+                    if mix in node.orders:
+                        _check_order(node.orders[mix].removeprefix("-"), known[id(frame)], node.where)
                     for name in node.columns:
                         if name not in known[id(frame)].columns:
                             _missing("write()", name, known[id(frame)], node.where)
@@ -433,6 +454,14 @@ def check(plan: Plan) -> dict[int, Known]:
                     if isinstance(value, Gather):
                         _need(node.experiment.name, node.experiment.reads, known[id(value.above)], node.where)
     return known
+
+
+def _check_order(name: str, columns: Known, where: str) -> None:
+    if name not in columns.columns:
+        _missing("ordered()", name, columns, where)
+    kind = columns.types[name]
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        raise BadPlan(f"a mix cannot be ordered by {name!r}, which is {kind}", where=where, fix="order by a number")
 
 
 def _check_apply(node: Apply, columns: Known) -> Known:

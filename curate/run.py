@@ -68,6 +68,7 @@ def plan_identity(runner: Runner) -> str:
                     node.shard_bytes,
                     node.seed,
                     plain(dict(node.card)),
+                    *([dict(node.orders)] if node.orders else []),
                 ]
             case Conclude():
                 e = node.experiment
