@@ -103,7 +103,7 @@ class Registry:
             FileNotFoundError: a package without its entries, whose intervals would be others than those of a whole one.
         """
         if shipped and not SHIPPED.exists():
-            raise FileNotFoundError(f"{SHIPPED} is missing, so this installation is not whole; install the package anew")
+            raise FileNotFoundError(f"{SHIPPED} is missing: this installation is not whole; install it anew")
         entries = journal.read(SHIPPED) if shipped else []
         return cls([*entries, *(journal.read(path) if path else [])], path)
 
