@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from curate.train import feeding, loop, metrics, model, optim, schedule
+from curate.train import data, feeding, feeds, loop, metrics, model, optim, schedule
 from curate.train.feed import Batch
 
 TINY = model.Config(vocab=97, width=16, layers=2, heads=2, hidden=24, context=12)
@@ -246,6 +246,19 @@ def test_parts_of_a_decoders_batch():
     for run in runs[1:]:
         np.testing.assert_allclose(run.losses, runs[0].losses, rtol=1e-5)
         assert run.tokens == runs[0].tokens == 20 * 4 * 12
+
+
+@pytest.mark.parametrize("settings", [{}, {"recompute": True}, {"z_loss": 1e-3}, {"optimizer": "muon"}], ids=str)
+def test_parts_of_packed_rows(settings):
+    """Documents, padding and prefixes included, by the model itself."""
+    rng = np.random.default_rng(0)
+    tokens = data.pack([rng.integers(1, 97, n) for n in rng.integers(1, 30, 80)], 0)
+    feed = feeds.BestFit(tokens, context=12, batch=6, steps=12)
+    runs = [loop.fit(model.Decoder(TINY), loop.Training(micro=m, **settings), feed) for m in (None, 12, 30)]
+    for run in runs[1:]:
+        np.testing.assert_allclose(run.losses, runs[0].losses, rtol=1e-5)
+        np.testing.assert_allclose(run.norms, runs[0].norms, rtol=1e-4)
+        assert run.tokens == sum(feed.batch(step).tokens for step in range(12))
 
 
 @pytest.mark.parametrize("count", [2, 3, 5])

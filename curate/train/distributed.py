@@ -86,7 +86,10 @@ def spread(step: nn.Module, model: nn.Module, parallel: str, me: Ranks) -> nn.Mo
         return step
     if parallel == "ddp":
         device = next(model.parameters()).device
-        return nn.parallel.DistributedDataParallel(step, device_ids=[device.index] if device.type == "cuda" else None)
+        return nn.parallel.DistributedDataParallel(
+            step, device_ids=[device.index] if device.type == "cuda" else None, broadcast_buffers=False,
+            gradient_as_bucket_view=True,
+        )  # fmt: skip
     split(model)
     return step
 

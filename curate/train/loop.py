@@ -31,6 +31,7 @@ import torch
 from torch import nn
 
 from curate.train import checkpoint as files
+from curate.train.compiling import compiled
 from curate.train.data import Order
 from curate.train.feed import Feed
 from curate.train.feeding import StreamFeed
@@ -138,6 +139,10 @@ def fit(
     with ExitStack() as stack:
         stack.enter_context(threads(training.threads))
         stack.enter_context(_training(model.to(training.device), training))
+        size = feed.batch(0).tokens if training.compile == "auto" else 0
+        stack.enter_context(
+            compiled(model, on=training.compile, steps=plan.steps, tokens=size, precision=training.precision)
+        )
         run = Run(model, training, feed, seed)
         stack.callback(run.close)
         if start is not None:
@@ -188,22 +193,22 @@ def kept_path(checkpoint: Path, step: int) -> Path:
 def _training(model: nn.Module, training: Training) -> Iterator[None]:
     """The model as it is while it is trained; torch's own generators are left as they were."""
     mode, drawn = model.training, torch.get_rng_state()
+    there = torch.cuda.get_rng_state() if training.device.startswith("cuda") else None
     recompute = getattr(model, "recompute", None)
     if training.recompute and recompute is None:
         raise ValueError(f"{type(model).__name__} cannot compute activations again; set recompute to False")
     model.train()
     if recompute is not None and training.recompute:
         recompute(True)
-    if training.compile:
-        model.compile()
     try:
         yield
     finally:
-        model._compiled_call_impl = None  # what Module.compile sets, and nothing takes back
         if recompute is not None and training.recompute:
             recompute(False)
         model.train(mode)
         torch.set_rng_state(drawn)
+        if there is not None:
+            torch.cuda.set_rng_state(there)
 
 
 def _begin(run: Run, start: Path, onward: bool) -> None:

@@ -9,6 +9,7 @@ Dropout, where a model has any, is drawn from (seed, step, rank) alone, so that 
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -180,10 +181,12 @@ class Run:
         """What decides the run from here, as JSON-able values; the model holds its initial weights."""
         started = 0
         for p in self.model.parameters():
-            started = zlib.crc32(whole(p.detach()).cpu().contiguous().view(torch.uint8).numpy().tobytes(), started)
+            started = zlib.crc32(whole(p.detach()).cpu().reshape(-1).view(torch.uint8).numpy().tobytes(), started)
         settings = {key: value for key, value in asdict(self.training).items() if key not in FREE}
         config = getattr(self.model, "config", None)
-        shape = asdict(config) if is_dataclass(config) and not isinstance(config, type) else type(self.model).__name__
+        shape: Any = type(self.model).__name__
+        if is_dataclass(config) and not isinstance(config, type):  # where a model was read from decides nothing
+            shape = {name: value for name, value in asdict(config).items() if not isinstance(value, Path)}
         return {
             "shape": shape, "settings": settings, "schedule": asdict(schedule), "initial weights": started,
             "dropout": self.seed, "evaluations": evaluations, **self.feed.identity(),

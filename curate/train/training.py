@@ -42,7 +42,8 @@ class Training:
         precision: ``float32`` or ``bfloat16`` (hardware.py).
         device: ``cpu`` or ``cuda``.
         threads: of torch on a CPU; results repeat for the same number only.
-        compile: translate the model with torch.compile: 15 to 50 seconds first, then 1.2 to 1.5 times as fast.
+        compile: translate the model with torch.compile: 15 to 50 seconds first, then 1.2 to 1.5 times as fast; ``auto``
+            for where the run is long enough (compiling.py).
         parallel: ``ddp`` or ``fsdp``, on several ranks (distributed.py).
         checkpoint_every: steps between checkpoints, where one is asked for.
         keep_every: steps between checkpoints of the constant phase that stay, to branch from: NAME.step-N.safetensors
@@ -71,7 +72,7 @@ class Training:
     precision: str = "float32"
     device: str = "cpu"
     threads: int = 1
-    compile: bool = False
+    compile: bool | str = False
     parallel: str = "ddp"
     checkpoint_every: int = 200
     keep_every: int | None = None
