@@ -85,6 +85,7 @@ def test_a_registry_remembers_and_counts_once(tmp_path: Path):
     for r in (registry, again):
         prior = r.prior(NGRAM)
         assert prior == (pytest.approx(math.sqrt(5)), 2)
+        assert r.prior(NGRAM, but={"draws": "b", "target": "t"}) == (pytest.approx(math.sqrt(2)), 1)
     assert not again.add(NGRAM, [0.0, 2.0], of={"draws": "a", "target": "t"})
     assert "SD 2.24 %, worth 2 degrees, from 2 comparisons" in again.lines()[0]
 

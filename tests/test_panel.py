@@ -121,6 +121,11 @@ def test_what_cannot_be_compared_is_refused():
         compare({}, {"mix": MIX})
     with pytest.raises(ValueError, match="not scored by other"):
         compare({"t": Target(nats=good, clusters=ten)}, {"other": {"random": 1, "other": -1}})
+    with pytest.raises(ValueError, match="one cluster"):
+        compare({"t": Target(nats=good, clusters=ten * 0)}, {"mix": MIX})
+    both = {"t": Target(nats=good, clusters=ten), "s": Target(nats=good, clusters=ten, relative=False)}
+    with pytest.raises(ValueError, match="no unit"):
+        compare(both, {"mix": MIX})
     with pytest.raises(ValueError, match="10 documents of target 't', which has 9"):
         compare({"t": Target(nats=good, clusters=ten[:9])}, {"mix": MIX})
     with pytest.raises(ValueError, match=r"\[2, 3\] seeds"):

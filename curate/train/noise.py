@@ -72,6 +72,7 @@ class Comparison:
 
     setting: Setting
     deltas: tuple[float, ...]
+    of: Mapping[str, Any]
 
     @property
     def degrees(self) -> int:
@@ -125,14 +126,18 @@ class Registry:
         self.entries[name] = _comparison(entry)
         return True
 
-    def prior(self, setting: Setting, degrees: float = DEGREES) -> Prior | None:
+    def prior(
+        self, setting: Setting, degrees: float = DEGREES, *, but: Mapping[str, Any] | None = None
+    ) -> Prior | None:
         """The noise that a trial of this setting may pool; None where none was measured near it.
 
         Args:
             setting: of the trial.
             degrees: the most that it may count for.
+            but: what the trial's own comparison was put on record as (``of``), which it must not count twice.
         """
-        found = [x for x in self._kind(setting) if 1 / NEAR <= x.setting.budget / setting.budget <= NEAR]
+        near = [x for x in self._kind(setting) if 1 / NEAR <= x.setting.budget / setting.budget <= NEAR]
+        found = [x for x in near if but is None or dict(x.of) != dict(but)]
         return pool(found, setting.budget, degrees)
 
     def expected(self, setting: Setting) -> Prior | None:
@@ -174,7 +179,7 @@ def record(setting: Setting, deltas: Sequence[float] | Floats, *, of: Mapping[st
 
 def _comparison(entry: Mapping[str, Any]) -> Comparison:
     names = Setting.__dataclass_fields__
-    return Comparison(Setting(**{name: entry[name] for name in names}), tuple(entry["deltas"]))
+    return Comparison(Setting(**{name: entry[name] for name in names}), tuple(entry["deltas"]), entry["of"])
 
 
 def pool(comparisons: Sequence[Comparison], budget: int, most: float = DEGREES) -> Prior | None:

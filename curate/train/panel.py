@@ -154,8 +154,12 @@ def _check(targets: Mapping[str, Target], weights: Sequence[Mapping[str, float]]
     if not targets:
         raise ValueError("a panel without a target; give at least one")
     needed = {*baseline, *(arm for pair in weights for arm in pair)}
+    if len({target.relative for target in targets.values()}) > 1:
+        raise ValueError("a panel of costs and scores, whose mean has no unit; compare them in panels of their own")
     seeds = set()
     for name, target in targets.items():
+        if len(target.clusters) == 0 or int(target.clusters.max()) < 1:
+            raise ValueError(f"target {name!r} is one cluster of documents, which shows no error; score several")
         if missing := sorted(needed - set(target.nats)):
             raise ValueError(f"target {name!r} was not scored by {', '.join(missing)}; score every arm on every target")
         for arm in needed:
