@@ -25,6 +25,7 @@ from curate.errors import BadPlan
 from curate.plan import Fit, Frame, Gather, Given, Mix, Plan, conclude, fit, given, plan, read
 from curate.trial import Trial, experiment_for, sample_bytes, vocabulary
 
+WRITTEN_BY = "curate trial"  # where its steps were written, for errors and reports
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 CONTROLS = ("length", "source")
 RESERVED = ("random", "reference", "inverse", "length_matched", "source_matched", "conditional_only")

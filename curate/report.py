@@ -53,9 +53,12 @@ def page(store: Store, folder: str, manifest: Mapping[str, Any]) -> str:
         manifest: of the run, published or about to be.
     """
     run = lookup.opened(store, folder, manifest)
+    funnels = "From source to mix", funnel_section(run)
+    verdict = "Verdict", trial_section(run.manifest["trials"])
+    if trial_alone(manifest):  # nothing was selected here, so the verdict is what one came for
+        funnels = "What was read", funnels[1]
     sections = [
-        ("From source to mix", funnel_section(run)),
-        ("Verdict", trial_section(run.manifest["trials"])),
+        *((verdict, funnels) if trial_alone(manifest) else (funnels, verdict)),
         ("Mixes", mixes_section(run)),
         ("Scores and the cut", scores_section(run)),
         ("What was dropped", dropped_section(run)),
@@ -89,6 +92,11 @@ def page(store: Store, folder: str, manifest: Mapping[str, Any]) -> str:
     )
     body = h("body", h("main", headline(run, nav), parts, foot))
     return f"<!doctype html>\n{h('html', head, body, lang='en')}\n"
+
+
+def trial_alone(manifest: Mapping[str, Any]) -> bool:
+    """Whether a run judged mixes and wrote none."""
+    return bool(manifest["trials"]) and not manifest["mixes"]
 
 
 # ── the headline ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -141,7 +149,9 @@ def tiles(run: Finished) -> Html:
     frames = run.told()
     stops = funnel(run.manifest, frames[0].funnel) if frames else []
     cells: list[tuple[str, str]] = []
-    if stops:
+    if trial_alone(run.manifest):
+        cells += trial_tiles(run.manifest["trials"])
+    elif stops:
         cells += [
             (f"{stops[0].left.documents:,}", f"documents read, {megabytes(stops[0].left.text_bytes)}"),
             (f"{stops[-1].left.documents:,}", f"left to choose from, {megabytes(stops[-1].left.text_bytes)}"),
@@ -153,6 +163,19 @@ def tiles(run: Finished) -> Html:
     stopped = [s for s in run.steps.values() if "quarantine" in s]
     cells.append((f"{sum(s['quarantined'] for s in stopped):,}", "rows could not be read or replaced"))
     return h("div", [h("div", h("b", big), h("span", small), class_="tile") for big, small in cells], class_="tiles")
+
+
+def trial_tiles(trials: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """What was judged, on what, and how much was trained for it."""
+    mixes = sum(len(t["verdicts"]) for t in trials.values())
+    scored = sum(t["documents"]["scored"] for t in trials.values())
+    runs = [x for t in trials.values() for x in t["timing"].values()]
+    spent = seconds(sum(x["cpu_seconds"] for x in runs))
+    return [
+        (f"{mixes:,}", f"mix{'es' if mixes != 1 else ''} judged"),
+        (f"{scored:,}", "documents scored"),
+        (f"{sum(x['jobs'] for x in runs):,}", f"small models trained, {spent} of CPU"),
+    ]
 
 
 def seconds(x: float) -> str:

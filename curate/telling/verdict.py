@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from curate.telling import charts
+from curate.telling import beside, charts
 from curate.telling.markup import Child, Html, h, join, note, table
 from curate.telling.present import megabytes, number, percent
 
-TONES = {"closer to": "good", "closer, ": "wary", "farther": "bad", "no verdict": "wary"}
+TONES = {
+    "closer, ": "wary", "better, ": "wary", "closer": "good", "better": "good", "farther": "bad", "worse": "bad",
+    "no verdict": "wary",
+}  # fmt: skip
 COLOURS = ("c1", "c3", "c4", "c5", "c6")
 
 
@@ -25,12 +28,17 @@ def trial_section(trials: Mapping[str, Mapping[str, Any]]) -> Html | None:
         for arm, verdict in trial.get("verdicts", {}).items():
             tone = next((t for word, t in TONES.items() if verdict["verdict"].startswith(word)), "plain")
             because = [h("p", x) for x in verdict["because"]]
+            costs = [h("p", x[:1].upper() + x[1:], class_="bad") for x in verdict.get("costs", [])]
+            alarms = [h("p", x, class_="wary") for x in verdict.get("alarms", [])]
+            company = trial.get("standing", {}).get(arm, {}).get("sentence")
+            used = [h("p", company, class_="wary")] if company else []
             title = h("b", f"{arm}: {verdict['verdict']}")
-            out.append(h("div", title, h("p", meaning(verdict, trial)), because, class_=f"verdict {tone}"))
+            said = h("p", meaning(verdict, trial))
+            out.append(h("div", title, said, because, costs, alarms, used, class_=f"verdict {tone}"))
         arms = colours(trial)
         for i, (name, seen) in enumerate(trial.get("instruments", {}).items()):
             out.append(instrument(name, seen, trial, arms, explain=i == 0))
-        out += [composition(trial), leak(trial), caveats(trial)]
+        out += [beside.methods(trial), beside.repetition(trial), composition(trial), leak(trial), caveats(trial)]
     return join(out) if out else None
 
 
@@ -42,15 +50,15 @@ def meaning(verdict: Mapping[str, Any], trial: Mapping[str, Any]) -> str:
         "of the target"
     )
     clearly = f"by more than the noise and by at least {delta}"
-    if word.startswith("closer to"):
+    if word.startswith(("closer to", "better")) and not verdict["explained_by"]:
         return f"{compared}: the mix makes them cheaper to predict, {clearly}, and it beats its controls."
-    if word.startswith("closer"):
+    if word.startswith(("closer", "better")):
         same = " and ".join(verdict["explained_by"])
         return (
             f"{compared}: the mix makes them cheaper to predict, {clearly}, but a random draw of the same {same} does "
             f"as well. Nothing shows that the choice beyond its {same} helps."
         )
-    if word.startswith("farther"):
+    if word.startswith(("farther", "worse")):
         return f"{compared}: the mix makes them dearer to predict, {clearly}."
     if word.startswith("equivalent"):
         return f"{compared}: whatever difference there is, it is smaller than {delta}."
@@ -77,11 +85,14 @@ def instrument(
     """What one instrument saw."""
     delta = float(trial["settings"]["delta"])
     rows = [
-        interval([h("b", mix), f" against {arm}"], c, arms.get(mix, "c1"))
+        beside.contrast([h("b", mix), f" against {arm}"], c, arms.get(mix, "c1"))
         for mix, against in seen["against"].items()
         for arm, c in sorted(against.items(), key=lambda kv: (kv[0] != "random", kv[0]))
     ]
-    rows.append(interval("A/A: random against random'", seen["aa"], "base"))
+    for key, what in (("inverse", "its inverse"), ("references", "reference")):
+        for name, c in seen.get(key, {}).items():
+            rows.append(beside.contrast(f"{what} {name} against random", c, arms.get(name, "c1")))
+    rows.append(beside.contrast("A/A: random against random'", seen["aa"], "base"))
     said = []
     if explain:
         said.append(
@@ -106,17 +117,14 @@ def instrument(
             [h("p", "No verdict: ", reason, class_="wary") for reason in seen["no_verdict"]],
             charts.intervals(rows, delta=delta, x_label="bits per byte saved, percent of the baseline"),
             note(" ".join(said)),
+            beside.targets(seen, arms, delta),
+            beside.gain(seen, arms),
+            beside.tasks(seen),
             arms_table(seen, arms),
             note(check),
             curves(seen, arms),
         ]
     )
-
-
-def interval(name: Child, c: Mapping[str, Any], colour: str) -> charts.Interval:
-    """A contrast as a row of the forest plot."""
-    says = f"{c['estimate']:+.2f} % ({c['low']:+.2f} to {c['high']:+.2f})"
-    return charts.Interval(name, c["low"], c["estimate"], c["high"], c["deltas"], says, colour)
 
 
 def arms_table(seen: Mapping[str, Any], arms: Mapping[str, str]) -> Html:
