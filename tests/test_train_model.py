@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.train import attention, compiling, crossentropy, model
+from curate.train import attention, compiling, crossentropy, hardware, model, score
+from curate.train.data import pack
+from curate.train.presets import PRESETS
 
 SHAPES = {
     "tied": model.Config(vocab=97, width=16, layers=2, heads=2, hidden=24, context=40),
@@ -347,3 +349,130 @@ def test_models_of_others_are_compiled_whole_and_left_as_they_were(monkeypatch):
         assert other._compiled_call_impl is not None
     assert other._compiled_call_impl is None
     np.testing.assert_allclose(other(torch.zeros(1, 3)).detach().numpy()[0], other.bias.detach().numpy(), rtol=1e-6)
+
+
+# ---------------------------------------------------------------------------------------------------- sizes and devices
+
+
+@pytest.mark.parametrize(
+    ("name", "weights"),
+    [
+        # layers * (4 width² + 3 width hidden) + vocab * width, by hand
+        ("smoke", 2 * (4 * 4096 + 3 * 64 * 192) + 257 * 64),
+        ("0.1M", 122_944),
+        ("cpu", 153_600),
+        ("1M", 1_327_104),
+        ("5M", 5_308_416),
+        ("screen", 10_616_832),
+        ("standard", 20_447_232),
+        ("deep", 34_078_720),
+        ("124M", 123_568_128),
+        ("350M", 359_792_640),
+        ("760M", 756_744_192),
+        ("1.2B", 1_176_764_416),
+    ],
+)
+def test_a_preset_has_its_weights(name, weights):
+    """Counted in the model itself, on a device that has no memory."""
+    with torch.device("meta"):
+        made = model.Decoder(PRESETS[name].shape)
+    assert made.weights == weights
+    assert set(PRESETS) == {
+        "smoke", "0.1M", "cpu", "1M", "5M", "screen", "standard", "deep", "124M", "350M", "760M", "1.2B",
+    }  # fmt: skip
+
+
+def test_a_preset_takes_another_vocabulary():
+    preset = PRESETS["standard"]
+    assert preset.config().vocab == 16_384
+    assert preset.config(vocab=300).vocab == 300
+    assert preset.config(vocab=300).width == preset.shape.width
+
+
+def test_learning_rates_and_batches_follow_the_fit():
+    """0.0047 (N / 108M)^(-1/3), and 160 (N / 108M)^(2/3) sequences of 2,048 tokens; N of 124M is 84,934,656."""
+    size = 84_934_656 / 108e6
+    assert PRESETS["124M"].lr == pytest.approx(0.0047 / size ** (1 / 3), rel=0.01)
+    assert PRESETS["124M"].batch * 1024 == pytest.approx(160 * size ** (2 / 3) * 2048, rel=0.02)
+    assert PRESETS["1.2B"].lr == pytest.approx(0.0022, rel=1e-6)
+    assert PRESETS["124M"].steps == math.ceil(2_500_000_000 / (272 * 1024))
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "peak"),
+    [
+        ("NVIDIA H200", "bfloat16", 989.4e12),
+        ("NVIDIA H100 80GB HBM3", "bfloat16", 989.4e12),
+        ("NVIDIA H100 PCIe", "bfloat16", 756e12),
+        ("NVIDIA GH200 480GB", "bfloat16", 989.4e12),
+        ("NVIDIA A100-SXM4-80GB", "float32", 19.5e12),
+        ("NVIDIA GeForce RTX 4090", "bfloat16", 165.2e12),
+        ("NVIDIA L40S", "bfloat16", 362e12),
+        ("NVIDIA GeForce GTX 1080", "bfloat16", None),
+        ("NVIDIA H200", "int4", None),
+    ],
+)
+def test_the_peak_of_a_device(name, precision, peak):
+    assert hardware.peak_of(name, precision) == peak
+
+
+def test_mfu(monkeypatch):
+    """llm.c's 468 thousand tokens a second of GPT-2 124M are 40.7 % of an H100 when attention is counted whole:
+    6 * 124.5M + 12 * 12 * 1,024 * 768 = 860 MFLOP a token."""
+    assert hardware.mfu(860e6, 468e3, "cpu") is None
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H100 80GB HBM3")
+    assert hardware.mfu(860e6, 468e3, "cuda") == pytest.approx(0.407, abs=0.001)
+
+
+def test_the_environment_of_a_worker(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    got = hardware.environment(threads=2)
+    assert got["OMP_WAIT_POLICY"] == "passive"
+    assert got["OMP_NUM_THREADS"] == "2"
+    assert got["TORCHINDUCTOR_CACHE_DIR"].startswith(str(tmp_path))
+    assert torch.__version__ in got["TORCHINDUCTOR_CACHE_DIR"]
+    assert all(isinstance(value, str) for value in got.values())
+
+
+# -------------------------------------------------------------------------------------------------------------- scoring
+
+
+@pytest.mark.parametrize(
+    ("width", "sizes", "widths"),
+    [
+        (48, [1, 12, 13, 48], [12, 12, 24, 48]),  # quarters of a short window
+        (512, [1, 64, 65, 300, 512], [64, 64, 128, 320, 512]),
+        (1000, [1, 961, 1000], [64, 1000, 1000]),
+    ],
+)
+def test_widths_of_batches(width, sizes, widths):
+    got = dict.fromkeys(range(len(sizes)), 0)
+    for some, rows, columns in score._batches(np.array(sizes), width, 4096):
+        assert len(some) <= rows == 4096 // columns
+        got |= dict.fromkeys(some.tolist(), columns)
+    assert list(got.values()) == widths
+
+
+def test_the_head_is_computed_for_real_tokens_only(monkeypatch):
+    """Documents of 5, 20 and 33 tokens: 58 rows of the head, in blocks of 16 for each of three widths."""
+    monkeypatch.setattr(crossentropy, "ROWS", 16)
+    products = []
+    original = crossentropy._product
+    monkeypatch.setattr(crossentropy, "_product", lambda a, b, out: (products.append(len(a)), original(a, b, out)))
+    ours = random_model(SHAPES["tied"])
+    ids = random_rows(58).tolist()
+    got = score.nll(ours, pack([ids[:5], ids[5:25], ids[25:]], 0), batch=80)
+    assert sum(products) == 16 + 32 + 48
+    alone = score.nll(ours, pack([ids[5:25]], 0), batch=80)
+    np.testing.assert_allclose(got.nats[1], alone.nats[0], rtol=1e-6)
+
+
+@pytest.mark.slow
+@needs_compiler
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:The .grad attribute")
+def test_compiled_scores_are_close():
+    ours = random_model(SHAPES["tied"])
+    ids = random_rows(58).tolist()
+    documents = pack([ids[:5], ids[5:25], ids[25:]], 0)
+    plain, fast = score.nll(ours, documents), score.nll(ours, documents, compile=True)
+    np.testing.assert_allclose(fast.nats, plain.nats, rtol=1e-5)
