@@ -16,7 +16,7 @@ interval is Student's, with the degrees of freedom of the two parts combined (We
 the seeds' part has fewer than 4 degrees that approximation is too narrow (it takes a small s_seed that came by chance
 for a sure one: simulated, an interval of 95 % from three seeds covers 92 %, from two 88 %); there the parts' own halves
 are added as squares, half^2 = (t_seed SE_seed)^2 + (t_item SE_item)^2, which is exact where either part rules and
-never narrower than it says (Graybill and Wang 1980).
+never covers less than it says (Banerjee 1961).
 
 Few seeds leave few degrees, so noise that was measured on the same kind of difference is pooled in: of the A/A
 comparison (two random draws, each seed; n - 1 further degrees), and of earlier A/A comparisons of the same instrument
@@ -25,8 +25,8 @@ one arm against another, 1.5 for one arm against the mean of two, which is how t
 counted. The assumption is tested in the direction that would hurt: a contrast that is visibly noisier than what it
 would be pooled with (F test, p < .1) stands on its own seeds, and an A/A comparison that is out of proportion to the
 record (p < .02) leaves the record out. The price of tests that decide is known from simulation
-(benchmarks/trial_nulls.py): equally noisy arms are called different in 4.4 to 5.4 % of the trials that say 5 %, a mix
-1.5 times as noisy as random in 6 to 9 %, one three times as noisy in 8 to 13 %.
+(benchmarks/trial_nulls.py): equally noisy arms are called different in 4.5 to 5.2 % of the trials that say 5 %, a mix
+1.5 times as noisy as random in 5 to 8 %, one three times as noisy in 5 to 12 %.
 
 Elsewhere: several targets and several contrasts (panel.py), noise on record (noise.py), quantiles (quantiles.py).
 NumPy only.
