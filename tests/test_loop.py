@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from curate.train import data, feeding, feeds, loop, metrics, model, optim, schedule
+from curate.train import data, feeding, feeds, hardware, loop, metrics, model, optim, schedule
 from curate.train.feed import Batch
 
 TINY = model.Config(vocab=97, width=16, layers=2, heads=2, hidden=24, context=12)
@@ -341,6 +341,15 @@ def test_lines_of_metrics(tmp_path):
     assert [line.step for line in lines] == [4, 8, 10]
     assert lines[-1].seconds_left == 0 and lines[0].seconds_left > 0
     assert "step 10/10  loss" in metrics.shown(lines[-1])
+
+
+def test_the_share_of_the_peak(monkeypatch):
+    """A device of 1e9 FLOP/s: flops a token times tokens a second over that; a CPU's peak is not known."""
+    made = model.Decoder(TINY)
+    assert loop.fit(made, loop.Training(), stream(3)).mfu is None
+    monkeypatch.setattr(hardware, "peak", lambda device, precision: 1e9)
+    result = loop.fit(made, loop.Training(), stream(3))
+    assert result.mfu == pytest.approx(made.flops_per_token * result.tokens_per_second / 1e9)
 
 
 def test_dropout_is_drawn_from_seed_and_step():

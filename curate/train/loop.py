@@ -35,7 +35,7 @@ from curate.train.compiling import compiled
 from curate.train.data import Order
 from curate.train.feed import Feed
 from curate.train.feeding import StreamFeed
-from curate.train.hardware import threads
+from curate.train.hardware import mfu, threads
 from curate.train.metrics import Board, Curve, Line, Watch
 from curate.train.model import Config, Decoder
 from curate.train.schedule import Schedule
@@ -280,9 +280,11 @@ class _Told:
         seconds, cpu_seconds = time.perf_counter() - self.begun, time.process_time() - self.begun_cpu
         tokens = int(self.run.history.tokens.sum()) - self.before
         per_second = tokens / max(seconds, 1e-9)
+        flops, each = getattr(self.run.model, "flops_per_token", None), per_second / self.run.me.count
+        used = None if flops is None else mfu(flops, each, self.run.device, self.run.training.precision)
         return {
             "seconds": seconds, "cpu_seconds": cpu_seconds, "tokens_per_second": per_second,
-            "tokens_per_cpu_second": tokens / max(cpu_seconds, 1e-9), "mfu": None,
+            "tokens_per_cpu_second": tokens / max(cpu_seconds, 1e-9), "mfu": used,
         }  # fmt: skip
 
     def close(self) -> None:
