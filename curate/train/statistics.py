@@ -16,7 +16,7 @@ interval is Student's, with the degrees of freedom of the two parts combined (We
 the seeds' part has fewer than 4 degrees that approximation is too narrow (it takes a small s_seed that came by chance
 for a sure one: simulated, an interval of 95 % from three seeds covers 92 %, from two 88 %); there the parts' own halves
 are added as squares, half^2 = (t_seed SE_seed)^2 + (t_item SE_item)^2, which is exact where either part rules and
-never covers less than it says (Banerjee 1961).
+never covers less than it says (Banerjee 1960).
 
 Few seeds leave few degrees, so noise that was measured on the same kind of difference is pooled in: of the A/A
 comparison (two random draws, each seed; n - 1 further degrees), and of earlier A/A comparisons of the same instrument
