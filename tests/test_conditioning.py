@@ -5,7 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.train.conditioning import Controls, host, lines, metadata, sentences, threshold
+from curate.train.conditioning import Controls, lines, meco, sentences, threshold
+from curate.train.hosts import host, metadata
+from curate.train.orders import Sorted
+from curate.train.tokenising import encode
 
 HOSTS = {
     "https://en.wikipedia.org/wiki/Cat": "en.wikipedia.org",
@@ -56,6 +59,60 @@ def test_metadata_is_the_host_and_an_empty_line():
     assert metadata("https://en.wikipedia.org/wiki/Cat") == "URL: en.wikipedia.org\n\n"
     assert metadata(None) == metadata("about:blank") == ""
     assert metadata("https://a.org/x", form="<{host}> ") == "<a.org> "
+
+
+# ── metadata, then plain ─────────────────────────────────────────────────────────────────────────────────────────────
+
+URLS = ("https://a.org/1", None, "b.de/x?y")
+SEPARATOR = 256
+
+
+def told(texts, urls):
+    return encode(texts, "bytes", SEPARATOR, prefixes=[metadata(url) for url in urls])
+
+
+def test_tokens_and_masks_of_three_documents():
+    """A separator, ``URL: a.org`` and an empty line are read; the text and its end are predicted.
+
+    Of rows of 20 predicted tokens the first document needs 12 + 2 + 1 and a separator, the second 1 + 1 and one, the
+    third 11 + 2 + 1 and one: the second stands in the row of the first.
+    """
+    feed = meco(told(["ab", "c", "de"] * 2, URLS * 2), context=20, batch=2, steps=4, share=0.5, order=in_turn(6))
+    batch = feed.batch(0)
+    assert batch.ids.tolist() == [
+        [SEPARATOR, *b"URL: a.org\n\n", *b"ab", SEPARATOR, SEPARATOR, *b"c", SEPARATOR, *[SEPARATOR] * 2],
+        [SEPARATOR, *b"URL: b.de\n\n", *b"de", SEPARATOR, *[SEPARATOR] * 6],
+    ]
+    assert batch.weights.tolist() == [[0] * 12 + [1] * 3 + [0] + [1] * 2 + [0] * 2, [0] * 11 + [1] * 3 + [0] * 6]
+    assert batch.documents.tolist() == [[0] * 16 + [1] * 3 + [-1] * 2, [0] * 15 + [-1] * 6]
+    assert feed.batch(2).ids[0, :4].tolist() == [SEPARATOR, *b"ab", SEPARATOR]  # the second leg is plain
+
+
+def test_the_cool_down_is_plain_and_reads_other_documents():
+    texts, urls = [f"text {i:02d}." for i in range(20)], [f"https://{i:02d}.org" for i in range(20)]
+    feed = meco(told(texts, urls), context=60, batch=1, steps=10, seed=1)
+    read = ["".join(chr(i) for i in feed.batch(s).ids.ravel() if i < 256) for s in range(10)]
+    assert [("URL" in r) for r in read] == [True] * 9 + [False]
+    early = {t for t in texts if any(t in r for r in read[:9])}
+    late = {t for t in texts if t in read[9]}
+    assert (len(early), len(late)) == (18, 2)
+    assert not early & late
+    assert feed.borders == (0, 9, 10)
+    again = meco(told(texts, urls), context=60, batch=1, steps=10, seed=1)
+    assert again.identity() == feed.identity()
+    assert again.batch(9).ids.tolist() == feed.batch(9).ids.tolist()
+
+
+def test_a_run_without_metadata_or_without_a_leg_is_refused():
+    with pytest.raises(ValueError, match="no metadata"):
+        meco(encode(["ab"] * 4, "bytes", SEPARATOR), 8, 1, steps=4)
+    with pytest.raises(ValueError, match="a step for both"):
+        meco(told(["ab"] * 4, ["a.org"] * 4), 8, 1, steps=4)
+
+
+def in_turn(documents):
+    """The order of the store."""
+    return Sorted(documents=documents, scores=np.arange(float(documents)), easy="low")
 
 
 # ── control tokens ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -6,8 +6,8 @@ After 90 % of the steps the same run goes on with plain documents that it has no
 works without metadata; leaving that out makes unconditional use much worse. At 1.6B weights and 160B tokens the average
 of ten tasks rose from 55.7 to 56.7, as with half as many tokens again, while perplexity got worse; single runs.
 
-    prefixes = [metadata(url) for url in urls]
-    tokens = encode(texts, tokenizer, separator, prefixes=prefixes)      # tokenising.py masks them
+    prefixes = [hosts.metadata(url) for url in urls]
+    tokens = tokenising.encode(texts, tokenizer, separator, prefixes=prefixes)
     feed = meco(tokens, context=1024, batch=64, steps=4000)
 
 *Conditional training* (Korbak et al. 2023, arXiv 2302.08582; tomekkorbak/pretraining-with-human-feedback). Documents
@@ -24,7 +24,7 @@ character of code, 0.1.
 A prefix belongs in front of the text when it is tokenised and no earlier: as part of the text it would enter its
 duplicates, its contamination and its length.
 
-Elsewhere: legs of a run (phases.py), the prefix as a column of a pipeline (curate/metadata.py).
+Elsewhere: hosts (hosts.py), the prefix as a column of a pipeline (curate/metadata.py), legs of a run (phases.py).
 """
 
 import itertools
@@ -34,57 +34,55 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from curate.train.orders import keyed
+from curate.train.data import Tokens
+from curate.train.feeds import BestFit, Concatenated
+from curate.train.orders import Between, Ordering, Shuffled, keyed
+from curate.train.phases import Leg, Relay
 
-_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:?//|//", re.IGNORECASE)
-_PORT = re.compile(r":\d*$")
-_NAME = re.compile(r"[a-z0-9_.-]+")
-_END = re.compile(r"[/?#\\]")
 # A sentence ends with a run of end marks and closing punctuation that white space follows, or with lines' ends.
 _SENTENCE = re.compile(r"""[.!?。！？…]+["'”’)\]»]*\s+|[。！？]+["'”’」』）]*|\n\s*""")
 
 
-def host(url: str | None) -> str | None:
-    """The host of a web address as one spelling: in lower case, international names in their ASCII form (``xn--``).
+def meco(
+    tokens: Tokens,
+    context: int,
+    batch: int,
+    *,
+    steps: int,
+    share: float = 0.9,
+    order: Ordering | None = None,
+    pack: type[BestFit] | type[Concatenated] = BestFit,
+    seed: int = 0,
+) -> Relay:
+    """Documents behind their metadata, then a cool-down on others without it.
 
-    The scheme, user, port, path and a final dot are left out; ``www.`` stays. An address need not have a scheme. None
-    where there is no host: an empty address, a path, ``mailto:`` and the like. MeCo's own code cuts ``http://`` and
-    what follows the first slash, and keeps ports and capitals.
-    """
-    address = (url or "").strip()
-    scheme = _SCHEME.match(address)
-    if scheme is None and re.match(r"[a-z][a-z0-9+.-]*:(?!\d*(?:[/?#]|$))", address, re.IGNORECASE):
-        return None  # mailto:, data:, about: and their like; "host:80" is none of them
-    name = _END.split(address[scheme.end() if scheme else 0 :], maxsplit=1)[0]
-    name = name.rpartition("@")[2]
-    if name.startswith("["):  # an IPv6 address
-        return name.partition("]")[0].lower() + "]" if "]" in name else None
-    name = _PORT.sub("", name).rstrip(".").lower()
-    if not name or any(c.isspace() for c in name) or name.startswith("."):
-        return None
-    return ".".join(_ascii(label) for label in name.split("."))
-
-
-def _ascii(label: str) -> str:
-    """A label in ASCII (IDNA 2003), or as it is written where that is no name that could be registered."""
-    if label.isascii():
-        return label
-    try:
-        name = label.encode("idna").decode("ascii")
-    except UnicodeError:
-        return label
-    return name if _NAME.fullmatch(name) else label
-
-
-def metadata(url: str | None, form: str = "URL: {host}\n\n") -> str:
-    """What is put in front of a document from this address; empty where it has no host.
+    The first leg reads the first ``share`` of the documents, the second the rest, each as often as its steps ask for.
+    A document without metadata is read plain in both.
 
     Args:
-        url: the document's address.
-        form: the words around ``{host}``.
+        tokens: documents with a prefix.
+        context: tokens predicted in a row.
+        batch: rows a step.
+        steps: of the whole run.
+        share: of the steps and of the documents that come with metadata; 0.9 in the paper.
+        order: which documents are read, in which order; by default a shuffle.
+        pack: how rows are made. The paper's own rows begin with a document and hold no others' attention.
+        seed: of the shuffle.
+
+    Raises:
+        ValueError: documents without a prefix, or a share that leaves a leg without a step.
     """
-    name = host(url)
-    return "" if name is None else form.replace("{host}", name)
+    if tokens.prefix is None:
+        raise ValueError("meco: the tokens have no metadata; name the column of the prefix when they are tokenised")
+    first = round(share * steps)
+    if not 0 < first < steps:
+        raise ValueError(f"meco: a share of {share} of {steps} steps is {first}; leave a step for both legs")
+    if order is None:
+        keys = None if tokens.keys is None else tokens.keys[:, 0]
+        order = Shuffled(documents=tokens.documents, seed=seed, keys=keys)
+    told = pack(tokens, context, batch, steps=first, order=Between(of=order, begin=0, end=share))
+    plain = pack(tokens, context, batch, steps=steps - first, order=Between(of=order, begin=share, end=1), plain=True)
+    return Relay([Leg(feed=told, share=first), Leg(feed=plain, share=steps - first)], steps)
 
 
 def sentences(text: str) -> list[str]:
