@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from curate.train import ngram
 from curate.train.multiplier import Power, fit, from_seeds, item_covariance, multiplier
+from curate.train.statistics import Prior, contrast
 
 QUARTERS = np.array([0.25, 0.5, 1.0, 2.0])
 KNOWN = 1 + 1.5 * QUARTERS**-0.2
@@ -103,6 +104,25 @@ def test_intervals_hold_the_truth(worth: float):
 def test_doubled_data_gives_two():
     m = from_seeds(QUARTERS, *simulate(np.random.default_rng(5), 2.0))
     assert 1.4 <= m.low <= 2 <= m.high <= 2.9
+
+
+def test_pooled_noise_makes_the_interval_of_few_seeds_narrower_and_still_hold():
+    """Three seeds: pooled with the A/A difference and noise on record, the tails are those of 14 degrees."""
+    rng = np.random.default_rng(9)
+    held, narrower = 0, []
+    for i in range(40):
+        one, mix = simulate(rng, 1.5, seeds=3)
+        two, _ = simulate(rng, 1.0, seeds=3)
+        both = (one + two) / 2
+        scale = 100 / both[:, 2].mean()
+        c = contrast(scale * (both[:, 2] - mix), spread=1.5, item_se=0.0, clusters=300, aa=scale * (one - two)[:, 2],
+                     prior=Prior(math.sqrt(2) * 1.08, 10))  # fmt: skip
+        m = from_seeds(QUARTERS, both, mix, like=c, draws=150, seed=i)
+        held += m.low <= 1.5 <= m.high
+        alone = from_seeds(QUARTERS, both, mix, draws=150, seed=i)
+        narrower.append(math.log(m.high / m.low) / math.log(alone.high / alone.low))
+    assert held >= 34
+    assert np.median(narrower) < 0.8
 
 
 def test_draws_are_the_same_every_time():

@@ -13,8 +13,9 @@ only.
 The interval is a parametric bootstrap: the losses are drawn around their means with their errors, each draw is fitted
 and read off anew, and the percentiles are taken of log m. Where the losses come from seeds (``from_seeds``) the draws
 have the seeds' own covariance, since a baseline at D and at D/2 shares documents, initialisation and luck, and
-Student's tails for their number. Evaluation documents are shared by all losses, and what they do to one they do nearly
-to all; ``item_covariance`` measures what is left.
+Student's tails for their number. Few seeds have heavy tails; where the contrast of the mix with the baseline has pooled
+its noise (statistics.py), the draws have that noise and its degrees. Evaluation documents are shared by all losses, and
+what they do to one they do nearly to all; ``item_covariance`` measures what is left.
 
 With fewer than four budgets three numbers cannot be told from noise; then the local slope is used, and said:
 
@@ -32,7 +33,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from curate.train.statistics import Floats, Ints, resample
+from curate.train.statistics import Contrast, Floats, Ints, resample
 
 SLOWEST, FASTEST = 0.05, 1.0  # beta
 POINTS = 4  # budgets below which no curve is fitted
@@ -152,6 +153,7 @@ def from_seeds(
     losses: Floats,
     candidate: Floats,
     *,
+    like: Contrast | None = None,
     item: Floats | None = None,
     draws: int = 2_000,
     seed: int = 0,
@@ -163,6 +165,8 @@ def from_seeds(
         scales: the baseline's budgets in units of the mix's own.
         losses: float64 (seeds, points), the baseline's.
         candidate: float64 (seeds,), the mix's at the same seeds.
+        like: the contrast of the mix with the baseline at equal budgets and the same seeds. Where it has pooled its
+            noise, the draws are scaled to it and have its degrees.
         item: covariance that evaluation documents add, from ``item_covariance``.
         draws: of the bootstrap.
         seed: of the bootstrap.
@@ -174,11 +178,13 @@ def from_seeds(
         raise ValueError(
             f"{n} seeds say nothing about noise; give the baseline and the mix at least two, the same ones"
         )
-    covariance = np.cov(together, rowvar=False) / n
+    covariance, degrees = np.cov(together, rowvar=False) / n, n - 1.0
+    if like is not None and (own := float(np.var(like.deltas, ddof=1))) > 0:
+        covariance, degrees = covariance * (like.sd**2 / own), like.sd_degrees
     mean = together.mean(axis=0)
     return multiplier(
         scales, mean[:-1], float(mean[-1]), covariance=covariance if item is None else covariance + item,
-        degrees=n - 1.0, draws=draws, seed=seed, level=level,
+        degrees=degrees, draws=draws, seed=seed, level=level,
     )  # fmt: skip
 
 
