@@ -356,6 +356,7 @@ BY_NAME = {
     "text_bytes": st.integers(0, 3000),
     "lang": st.sampled_from([None, "", "en", "de", "fr"]),
     "embedding": st.one_of(st.none(), st.lists(st.floats(width=32), min_size=3, max_size=3)),
+    "messages": st.none() | st.lists(st.fixed_dictionaries({"role": st.none() | TEXTS, "content": TEXTS}), max_size=3),
     "repeated_lines": st.sampled_from([None, [], [0, 0]]),  # spans that fit any text
     "contaminated_found": st.sampled_from([None, '[["a","1"]]', '[["a","1"],["b","1"]]', '[["b","2"]]']),
 }

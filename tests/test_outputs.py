@@ -62,6 +62,8 @@ COLUMNS = {
     "url": pa.array(["http://a.org/x", "https://www.a.org/x/", None] * (ROWS // 3), TEXT),
     "embedding": pa.array([[1, 0, 0], [0.9, 0.1, 0], [0, -1, 2], None] * (ROWS // 4), pa.list_(FLOAT32, 3)),
     "repeated_lines": pa.array([None, [], [0, 0]] * (ROWS // 3), pa.list_(INT32)),
+    "messages": pa.array([[{"role": "user", "content": t}, {"role": "assistant", "content": t}] for t in TEXTS],
+                         pa.list_(pa.struct({"role": TEXT, "content": TEXT}))),
     "tokens": pa.array(NUMBERS, INT64),
     "other": pa.array(NUMBERS, INT32),
     "lang": pa.array(["en", "de", None] * (ROWS // 3), TEXT),

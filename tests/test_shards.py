@@ -1,6 +1,7 @@
 """Shards of other trainers: bytes worked out from the formats' definitions, and their own readers."""
 
 import gzip
+import json
 import struct
 
 import numpy as np
@@ -86,7 +87,13 @@ def test_olmo_worked_out_by_hand(tmp_path):
         b"0,4,00000000000000010000000000000002,web,1\r\n4,5,00000000000000030000000000000004,web,2\r\n"
         b"5,7,000000000000000500000000000000ff,web,3\r\n"
     )
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["token_ids_part_00000.csv.gz", shard.path.name]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "shards.json", "token_ids_part_00000.csv.gz", shard.path.name
+    ]  # fmt: skip
+    assert json.loads((tmp_path / "out" / "shards.json").read_text()) == {
+        "kind": "olmo", "tokens": keyed.identity(), "tokenizer": "", "separator": 7,
+        "shards": [{"file": shard.path.name, "documents": 3, "tokens": 7}],
+    }  # fmt: skip
 
 
 def test_nanotron_worked_out_by_hand(tmp_path):
@@ -179,9 +186,8 @@ def test_datatrove_writes_the_same_files(tmp_path):
     pq.write_table(pa.table({"text": texts}), tmp_path / "texts.parquet")
     tokens = tokenising.tokenise(tmp_path / "texts.parquet", file, tmp_path / "store")
     [shard] = shards.write("nanotron", tokens, tmp_path / "ours", name="unshuffled", tokenizer=str(file))
-    assert {p.name: p.read_bytes() for p in (tmp_path / "ours").iterdir()} == {
-        p.name: p.read_bytes() for p in theirs.iterdir()
-    }
+    ours = {p.name: p.read_bytes() for p in (tmp_path / "ours").iterdir() if p.name != "shards.json"}
+    assert ours == {p.name: p.read_bytes() for p in theirs.iterdir()}
     reader = DatatroveFileDataset(str(shard.path), seq_len=9, token_size=2, return_positions=True)
     first = reader[0]
     assert first["input_ids"].tolist() == np.fromfile(shard.path, "<u2")[:10].tolist()

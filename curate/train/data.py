@@ -31,7 +31,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 FORMAT = 1               # of a store
 ABOUT = "about.json"
@@ -304,5 +303,7 @@ class Order:
 
 def permutation(count: int, seed: int, epoch: int) -> np.ndarray:
     """The numbers below ``count`` in the order that (seed, epoch) gives, int64 (count,)."""
+    import torch
+
     # Seeds of neighbouring numbers give unrelated streams: torch's generator spreads a seed over its state.
     return torch.randperm(count, generator=torch.Generator().manual_seed((seed << 20) + epoch)).numpy()

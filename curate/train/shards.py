@@ -21,12 +21,15 @@ may repeat them. Shards are cut between documents. All numbers are little-endian
                (huggingface/datatrove, pipeline/tokens/tokenizer.py; huggingface/nanotron, docs/nanoset.md.) With masked
                spans, ``….ds.loss``: a byte an id, 1 where the loss counts it.
 
+Beside them lies ``shards.json``: kind, identity of the tokens, separator, and each file with its documents and ids.
+
 Memory: a block of ids, and 8 bytes a document of a shard. Elsewhere: a written mix as shards (curate/shards.py).
 """
 
 import csv
 import gzip
 import io
+import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -36,6 +39,7 @@ import numpy as np
 
 from curate.train.data import Tokens, published
 
+ABOUT = "shards.json"
 KINDS = ("megatron", "olmo", "nanotron")
 SHARD_TOKENS = 1 << 29
 BLOCK_TOKENS = 1 << 22
@@ -128,6 +132,11 @@ def write(
             laid = _Laid(tokens, documents[first:stop], first)
             path = put(laid, folder, number)
             shards.append(Shard(out / path.name, stop - first, int(laid.ends[-1])))
+        about = {
+            "kind": kind, "tokens": tokens.identity(), "tokenizer": tokenizer, "separator": tokens.separator,
+            "shards": [{"file": s.path.name, "documents": s.documents, "tokens": s.tokens} for s in shards],
+        }  # fmt: skip
+        (folder / ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     return shards
 
 

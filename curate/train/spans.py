@@ -25,8 +25,8 @@ from curate.train.data import PLAIN, Label
 TYPE = pa.list_(
     pa.struct(
         {
-            "start": pa.int64(), "stop": pa.int64(), "role": pa.string(), "language": pa.string(), "code": pa.bool_(),
-            "loss": pa.bool_(),
+            "start": pa.int64(), "stop": pa.int64(), "role": pa.large_string(), "language": pa.large_string(),
+            "code": pa.bool_(), "loss": pa.bool_(),
         }
     )
 )  # fmt: skip
@@ -150,8 +150,8 @@ def _labels(values: pa.Array, fields: set[str], place: str) -> tuple[np.ndarray,
     columns = [
         _field(values, name, kind, default, fields, place)
         for name, kind, default in (
-            ("role", pa.string(), ""), ("language", pa.string(), ""), ("code", pa.bool_(), False),
-            ("loss", pa.bool_(), True),
+            ("role", pa.large_string(), ""), ("language", pa.large_string(), ""),
+            ("code", pa.bool_(), False), ("loss", pa.bool_(), True),
         )
     ]  # fmt: skip
     codes = np.zeros(len(values), dtype=np.int64)
