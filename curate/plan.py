@@ -426,6 +426,13 @@ def check(plan: Plan) -> dict[int, Known]:
                         where=node.where,
                         fix=f"labels decide the randomness; choose another (first used at {first.where})",
                     )
+                if (drawn := _drawn_by(node.label, node.above)) is not None:
+                    raise BadPlan(
+                        f"a sample is labelled {node.label!r}, like a selection that its rows went through",
+                        where=node.where,
+                        fix="choose another label: in the order of that draw, what is rare in it stands at the end "
+                        f"(drawn at {drawn.where})",
+                    )
                 if node.cost:
                     _need("sample()", {node.cost: pa.int64()}, known[id(node.above)], node.where)
             case Given():
@@ -462,6 +469,15 @@ def _check_order(name: str, columns: Known, where: str) -> None:
     kind = columns.types[name]
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
         raise BadPlan(f"a mix cannot be ordered by {name!r}, which is {kind}", where=where, fix="order by a number")
+
+
+def _drawn_by(label: str, node: Node) -> Apply | None:
+    """The step among those above a frame whose randomness has this label."""
+    while not isinstance(node, Read):
+        if isinstance(node, Apply) and getattr(node.config, "label", None) == label:
+            return node
+        node = above(node)[0]
+    return None
 
 
 def _check_apply(node: Apply, columns: Known) -> Known:

@@ -129,6 +129,13 @@ def test_labels_are_unique():
         check(plan(*models))
 
 
+def test_a_sample_is_not_ordered_by_the_draw_it_is_taken_from():
+    mix = docs().select(select.uniform(label="random"), rows=2)
+    check(plan(fit(longest, Count(), mix.sample(bytes=9, label="arm random"))))
+    with pytest.raises(BadPlan, match="labelled 'random', like a selection that its rows went through"):
+        check(plan(fit(longest, Count(), mix.sample(bytes=9, label="random"))))
+
+
 def test_mixes_have_safe_names():
     with pytest.raises(BadPlan, match="cannot be called"):
         write({"../up": Mix(docs().then(most_frequent_first), "copies")})
