@@ -140,6 +140,7 @@ def mixes_of(docs: Frame, share: float) -> dict[str, Mix]:
         "length_matched": select.matched(to="mix_color", by="length", label="length", column="mix_length"),
         "source_matched": select.matched(to="mix_color", by="source", label="source", column="mix_source"),
         "conditional_only": select.top("conditional_loss", column="mix_conditional"),
+        "inverse": select.top("color", inverse=True, label="inverse", column="mix_inverse"),
     }
     columns = {}
     for name, choice in choices.items():

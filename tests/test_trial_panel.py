@@ -205,7 +205,9 @@ def test_epochs_are_those_of_the_final_training(tmp_path: Path):
         declare(given[f"arm:{arm}"], size)
     config = replace(QUICK, final_tokens=1_000_000)                   # 4 MB without a tokenizer
     found = carry_out(config, given)
-    assert found["epochs"]["strict"] == {"whole_bytes": 10**6, "known": True, "at_final": 4.0, "epochs": 4.0}
+    expected = {"whole_bytes": 10**6, "known": True, "of_random": 0.001, "at_final": 4.0, "epochs": 4.0}
+    assert found["epochs"]["strict"] == expected
+    assert "  strict: 0.1 % of random's text, read 4 times at the final budget and 4 times here" in trial.lines(found)
     assert found["epochs"]["loose"]["epochs"] == 1.0
     trained = found["instruments"]["ngram"]["trained"]
     assert {r["epochs"] for r in trained["strict"]} == {4.0}

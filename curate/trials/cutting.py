@@ -36,12 +36,14 @@ class Repeated:
     Args:
         whole_bytes: of the whole mix that the arm was drawn from.
         known: whether that stood in the sample; else the sample is taken to be all.
+        of_random: that size as a share of what random was drawn from: what the mix keeps, where random is the pool.
         at_final: epochs at the final budget, below 1 where it does not use the mix up; None without a final budget.
         epochs: in the trial.
     """
 
     whole_bytes: int
     known: bool
+    of_random: float
     at_final: float | None
     epochs: float
 
@@ -80,11 +82,12 @@ class Chunks:
 def repeated_of(config: Trial, arms: Sequence[str], inputs: Mapping[str, Path]) -> dict[str, Repeated]:
     """How often each arm is read."""
     whole = {arm: _whole(inputs[f"arm:{arm}"]) for arm in arms}
+    pool = whole["random"][0]
     if config.final_tokens is None:
-        return {arm: Repeated(size, known, None, 1.0) for arm, (size, known) in whole.items()}
+        return {arm: Repeated(size, known, size / pool, None, 1.0) for arm, (size, known) in whole.items()}
     final = config.final_tokens * config.share * bytes_a_token(inputs)
     return {
-        arm: Repeated(size, known, final / size, min(MOST_EPOCHS, max(1.0, final / size)))
+        arm: Repeated(size, known, size / pool, final / size, min(MOST_EPOCHS, max(1.0, final / size)))
         for arm, (size, known) in whole.items()
     }
 

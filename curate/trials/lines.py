@@ -36,6 +36,12 @@ def lines(verdict: Mapping[str, Any]) -> list[str]:
                 f"  {name:<24} {x['documents']:>9,} {x['bytes']:>11,} {x['length']['p50']:>14,.0f} "
                 f"{x['compression']:>12.2f} {100 * x['copies']:>6.1f} %  {top}"
             )
+    for arm, e in verdict["epochs"].items():
+        if e["at_final"] is not None:
+            out.append(
+                f"  {arm}: {100 * e['of_random']:.3g} % of random's text, read {e['at_final']:.3g} times at the final "
+                f"budget and {e['epochs']:.3g} times here"
+            )
     out += ["", verdict["guard"]["sentence"]]
     if not verdict["leak"]["alarm"]:
         out += ["", f"none of the {verdict['documents']['scored']} test documents stands in what was searched for them"]

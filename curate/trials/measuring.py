@@ -7,7 +7,7 @@ its rescored mixes, and the gain as a multiple of data, read off the baseline's 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -114,13 +114,12 @@ def measure(name: str, config: Trial, arms: Arms, scored: Sequence[Scored], runs
     if asked := [(i, s.task) for i, s in enumerate(scored) if s.task is not None]:
         out["tasks"] = {task.name: {arm: _answers(task, nats[arm][i]) for arm in trained} for i, task in asked}
     out["methods"] = _methods(arms, config, primary, against, clusters)
-    if points := _points(config, decides, scored, runs):
-        scales, losses = points
-        se = losses.std(axis=0, ddof=1) / np.sqrt(len(losses))
-        out["curve_baseline"] = [
-            [s, float(x), float(e)] for s, x, e in zip(scales, losses.mean(axis=0), se, strict=True)
-        ]
-        out["multiplier"] = {mix: _multiple(scales, losses, bits[mix], config.seed) for mix in arms.mixes}
+    if curve := _curve(config, decides, scored, runs):
+        out["curve_baseline"] = curve.told()
+        out["multiplier"] = {
+            mix: curve.multiple(bits[mix], [primary[s.name].nats[mix] for s in decides], decides, config.seed)
+            for mix in arms.mixes
+        }
     return out
 
 
@@ -235,36 +234,55 @@ def _methods(
     return found
 
 
-def _points(
-    config: Trial, decides: Sequence[Scored], scored: Sequence[Scored], runs: Runs
-) -> tuple[list[float], Floats] | None:
-    """The baseline at fractions and multiples of its budget: scales, and bits per byte (seeds, scales)."""
+def _curve(config: Trial, decides: Sequence[Scored], scored: Sequence[Scored], runs: Runs) -> "_Curve | None":
+    """The baseline at fractions and multiples of its budget; None where it was trained at one budget only."""
     scales = sorted({run.get("scale", 1.0) for run, _ in runs})
     if len(scales) == 1:
         return None
-    places = [i for i, s in enumerate(scored) if s in decides]
-    found = np.empty((max(run["seed"] for run, _ in runs) + 1, len(scales)))
+    places = [next(i for i, other in enumerate(scored) if other is s) for s in decides]
+    seeds = 1 + max(run["seed"] for run, _ in runs)
+    nats = [np.empty((seeds, len(scales), len(s.items))) for s in decides]
     for k, scale in enumerate(scales):
-        for seed in range(len(found)):
-            costs = []
-            for run, result in runs:
-                if run.get("scale", 1.0) == scale and run["seed"] == seed and run["arm"] in BASELINES:
-                    x = split(scored, np.array(result["nats"]))
-                    costs.append(np.mean([
-                        bpb(x[i][scored[i].items].sum(), scored[i].sizes[scored[i].items].sum()) for i in places
-                    ]))  # fmt: skip
-            found[seed, k] = np.mean(costs)
-    return scales, found
+        for seed in range(seeds):
+            found = [
+                split(scored, np.array(result["nats"])) for run, result in runs
+                if run.get("scale", 1.0) == scale and run["seed"] == seed and run["arm"] in BASELINES
+            ]  # fmt: skip
+            for target, place, s in zip(nats, places, decides, strict=True):
+                target[seed, k] = np.mean([x[place][s.items] for x in found], axis=0)
+    each = [bpb(x.sum(axis=2), s.sizes[s.items].sum()) for x, s in zip(nats, decides, strict=True)]
+    return _Curve(scales, np.mean(each, axis=0), [x.mean(axis=0) for x in nats])
 
 
-def _multiple(scales: Sequence[float], losses: Floats, mix: Floats, seed: int) -> dict[str, Any]:
-    """A multiplier as JSON; infinite ends are null, and so is all where the baseline does not learn from more."""
-    if losses.mean(axis=0)[0] <= losses.mean(axis=0)[-1]:
-        return {"estimate": None, "low": None, "high": None, "text": "the baseline's curve does not fall"}
-    m = multiplier.from_seeds(scales, losses, mix, seed=seed)
-    ends = {k: float(getattr(m, k)) for k in ("estimate", "low", "high")}
-    finite = {k: v if np.isfinite(v) else None for k, v in ends.items()}
-    return {**finite, "text": m.text, "method": m.method, "doubling": m.doubling}
+class _Curve(NamedTuple):
+    """The baseline at several budgets: bits per byte (seeds, scales), and nats of each target (scales, items)."""
+
+    scales: list[float]
+    losses: Floats
+    nats: list[Floats]
+
+    def told(self) -> list[list[float]]:
+        """Scale, mean bits per byte and its standard error over seeds."""
+        mean, se = self.losses.mean(axis=0), self.losses.std(axis=0, ddof=1) / np.sqrt(len(self.losses))
+        return [[s, float(x), float(e)] for s, x, e in zip(self.scales, mean, se, strict=True)]
+
+    def multiple(self, mix: Floats, nats: Sequence[Floats], decides: Sequence[Scored], seed: int) -> dict[str, Any]:
+        """A mix's bits per byte (seeds,) as a multiple of data; infinite ends are null, and so is all where the
+        baseline does not learn from more.
+        """
+        mean = self.losses.mean(axis=0)
+        if mean[0] <= mean[-1]:
+            return {"estimate": None, "low": None, "high": None, "text": "the baseline's curve does not fall"}
+        item = sum(
+            multiplier.item_covariance(
+                np.vstack([mine, x.mean(axis=0)]), s.sizes[s.items], clusters=s.clusters, seed=seed
+            )
+            for mine, x, s in zip(self.nats, nats, decides, strict=True)
+        )
+        m = multiplier.from_seeds(self.scales, self.losses, mix, item=np.asarray(item) / len(decides) ** 2, seed=seed)
+        ends = {k: float(getattr(m, k)) for k in ("estimate", "low", "high")}
+        finite = {k: v if np.isfinite(v) else None for k, v in ends.items()}
+        return {**finite, "text": m.text, "method": m.method, "doubling": m.doubling}
 
 
 def _equal(name: str, by_arm: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
