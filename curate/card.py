@@ -72,7 +72,7 @@ def card(manifest: Mapping[str, Any], mix: str, store: Store) -> str:
         *how_it_came(manifest, mix),
         *removed(manifest, mix),
         *sources(manifest, mix, frame, store),
-        *loading(mix),
+        *loading(mix, manifest["mixes"][mix].get("order")),
         *columns(manifest, mix, frame, store),
         *made_with(manifest, store),
     ]
@@ -232,8 +232,13 @@ def sources(manifest: Mapping[str, Any], mix: str, frame: FrameRecord, store: St
     return ["## Sources", "", *table(head, rows, "lrrrr"), "", *([" ".join(said), ""] if said else [])]
 
 
-def loading(mix: str) -> list[str]:
+def loading(mix: str, order: str | None = None) -> list[str]:
     """How to open it; each of these is carried out by the project's tests."""
+    if order is None:
+        said = "are one global shuffle, which depends on nothing but the rows and a seed"
+    else:
+        end = "the largest value down" if order.startswith("-") else "the smallest value up"
+        said = f"are in the order of {code(order.removeprefix('-'))}, from {end}, equal values shuffled"
     return [
         "## Loading",
         "",
@@ -257,8 +262,8 @@ def loading(mix: str) -> list[str]:
         f"documents = duckdb.sql(\"SELECT id, source, text FROM '{mix}/{DATA}'\").fetchall()",
         "```",
         "",
-        'From the Hub, once it was pushed, `load_dataset("OWNER/NAME")` does the same. The shards are one global '
-        "shuffle, which depends on nothing but the rows and a seed: read them in the order of their names.",
+        'From the Hub, once it was pushed, `load_dataset("OWNER/NAME")` does the same. '
+        f"The shards {said}: read them in the order of their names.",
         "",
     ]
 

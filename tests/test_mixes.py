@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from test_run import carry_out, mix
 from toys import Count, Lists, letters
 
-from curate import buckets, exchange, mixes, outputs, select
+from curate import buckets, card, exchange, mixes, outputs, select
 from curate.columns import FLOAT64, INT32, INT64, KEY, TEXT
 from curate.engines.local import Local
 from curate.errors import BadPlan, MissingColumn
@@ -208,3 +208,12 @@ def test_copies_of_a_row_have_places_of_their_own():
     assert found[COPY].to_pylist() == [0, 1, 2]
     assert len(set(found[PLACE].to_pylist())) == 3
     assert len(set(found[WORD].to_pylist())) == 1
+
+
+def test_the_card_says_in_which_order_the_shards_are(tmp_path):
+    docs = read(Lists(FILES)).then(valued)
+    chosen = Mix(docs, "twice")
+    outcome = carry_out(tmp_path, plan(write({"up": chosen.ordered("value"), "any": chosen})))
+    cards = {name: " ".join(card.loading(name, outcome.manifest["mixes"][name]["order"])) for name in ("up", "any")}
+    assert "in the order of `value`, from the smallest value up, equal values shuffled" in cards["up"]
+    assert "one global shuffle" in cards["any"]
