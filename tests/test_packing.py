@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+import pyarrow as pa
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.train import data, feeds, packing
+from curate.train import data, feeds, model, packing, score, tokenising
 from curate.train.orders import Shuffled, Sorted, Subset
 
 SEP = 99
@@ -280,3 +282,40 @@ class Nothing:
 def test_an_epoch_without_documents():
     with pytest.raises(ValueError, match="epoch 1 of the order fills no row"):
         feeds.BestFit(numbered([3, 4, 5]), 8, 1, order=Nothing(), epochs=2)
+
+
+# ---------------------------------------------------------------------------------------------------- through the model
+
+
+def lively(vocab, context):
+    ours = model.Decoder(model.Config(vocab=vocab, width=16, layers=2, heads=2, hidden=24, context=context))
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for p in ours.parameters():
+            p.normal_(0.0, 0.3, generator=generator)
+    return ours
+
+
+def test_a_packed_document_is_scored_as_if_alone():
+    """The losses of a packed row are those of its documents, each from its separator."""
+    ours, tokens = lively(200, 24), numbered([5, 9, 3])
+    batch = feeds.BestFit(tokens, 24, 1, end=False).batch(0)
+    rows = torch.from_numpy(batch.ids.astype(np.int64))
+    documents = torch.from_numpy(batch.documents[:, :-1])
+    together = ours.nats(rows[:, :-1], rows[:, 1:], documents)[0].numpy()
+    inside = batch.documents[0, 1:][batch.weights[0] > 0]
+    sums = np.bincount(inside, weights=together[batch.weights[0] > 0])
+    np.testing.assert_allclose(sums, score.nll(ours, tokens).nats, rtol=1e-5)
+
+
+def test_masked_spans_are_read_and_not_scored():
+    """Nats of what counts, given all that stands before it: those of the whole text less those of its beginning."""
+    ours = lively(257, 64)
+    spans = pa.array([[{"start": 0, "stop": 7, "loss": False}], None])
+    masked = tokenising.encode(["the cat sat", "on"], "bytes", spans=spans)
+    plain = tokenising.encode(["the cat sat", "on"], "bytes")
+    begins = tokenising.encode(["the cat", "on"], "bytes")
+    found, whole, begin = (score.nll(ours, tokens) for tokens in (masked, plain, begins))
+    assert found.tokens.tolist() == [4, 2]
+    assert masked.scored.tolist() == [4, 2]
+    np.testing.assert_allclose(found.nats, [whole.nats[0] - begin.nats[0], whole.nats[1]], rtol=1e-5)

@@ -106,6 +106,8 @@ def nll(
 ) -> Losses:
     """Losses of documents under a model, on the device that the model is on.
 
+    Metadata and spans that the loss leaves out are read and not counted: ``Tokens.scored`` has the bytes of the rest.
+
     Args:
         model: a Decoder, or another model with ``config.context`` and ``nats`` (huggingface.py).
         documents: packed with the separator that the model was trained with.
@@ -126,7 +128,7 @@ def nll(
         raise ValueError(f"a window of {width} tokens is longer than the model's context of {context}")
     plan = spans(documents.lengths, window.kind, width, window.most)
     device = next(model.parameters()).device
-    sums = np.zeros(len(plan.size), dtype=np.float64)
+    sums, counts = np.zeros(len(plan.size), dtype=np.float64), np.zeros(len(plan.size), dtype=np.int64)
     if batch is None:
         batch = 4096 if device.type == "cpu" else 131_072
     # In the stream a document stands behind its separator, so the token before the first predicted one is at `first`.
@@ -139,15 +141,18 @@ def nll(
             ids = torch.from_numpy(documents.ids[at].astype(np.int64)).to(device)
             predicted = np.arange(columns) < plan.size[filled][:, None]
             predicted[len(some) :] = False
+            if (counted := documents.loss(at[:, 1:])) is not None:
+                predicted &= counted > 0
             if picks:
                 nats = scored.nats(ids[:, :-1], ids[:, 1:], wanted=torch.from_numpy(predicted).to(device))
             else:
                 nats = scored.nats(ids[:, :-1], ids[:, 1:])
             sums[some] = np.where(predicted, nats.cpu().numpy(), 0.0).sum(axis=1, dtype=np.float64)[: len(some)]
+            counts[some] = predicted.sum(axis=1)[: len(some)]
     n = len(documents.lengths)
     return Losses(
         np.bincount(plan.document, weights=sums, minlength=n),
-        np.bincount(plan.document, weights=plan.size, minlength=n).astype(np.int64),
+        np.bincount(plan.document, weights=counts, minlength=n).astype(np.int64),
     )
 
 
