@@ -4,12 +4,13 @@
     python benchmarks/peers.py CORPUS                       # about half an hour; --only near exact filters
 
 Every program is a fresh process from Parquet (dolma: gzipped JSON Lines) to files, start-up included, and is told to
-use two workers or threads where it can. Rounds alternate: A B C, A B C, ...; the table gives medians, and ratios of
-medians to ours in the same rounds. CPU seconds are the sum over the process and all below it, memory the largest sum
-of proportional set sizes, both sampled ten times a second. Programs are installed, in the versions below and with
-nothing else, into virtual environments of their own (--envs), this project too: where ``pandas`` and ``scipy`` lie
-about, pyarrow and numba import them, half a second a process. (datatrove, and filters with its words, run in this one.)
-``marginal`` runs near-duplicates on one file and on two: what the second costs.
+use two workers or threads where it can; Parquet is written with zstd at level 3 by all. Rounds alternate: A B C, A B C,
+...; the table gives medians, and ratios of medians to ours in the same rounds. CPU seconds are the sum over the process
+and all below it, memory the largest sum of proportional set sizes, both sampled ten times a second. Programs are
+installed, in the versions below and with nothing else, into virtual environments of their own (--envs), this project
+too: where ``pandas`` and ``scipy`` lie about, pyarrow and numba import them, half a second a process. (datatrove, and
+filters with its words, run in this one.) ``marginal`` runs near-duplicates on one file and on two: what the second
+costs.
 """
 
 import argparse

@@ -14,7 +14,7 @@ def main() -> None:
     duckdb.sql("set threads = 2")
     duckdb.sql(
         f"copy (select distinct on (md5(text)) * from read_parquet('{source}/*.parquet')) "
-        f"to '{out}/kept.parquet' (format parquet, compression zstd)"
+        f"to '{out}/kept.parquet' (format parquet, compression zstd, compression_level 3)"
     )
 
 

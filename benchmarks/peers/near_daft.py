@@ -39,8 +39,8 @@ def main() -> None:
             a, b = root(order[k]), root(order[k + 1])
             parent[max(a, b)] = min(a, b)
     kept = np.array([root(i) == i for i in range(len(table))])
-    pq.write_table(table.drop_columns("signature").filter(pa.array(kept)), f"{sys.argv[2]}/kept.parquet",
-                   compression="zstd")
+    left = table.drop_columns("signature").filter(pa.array(kept))
+    pq.write_table(left, f"{sys.argv[2]}/kept.parquet", compression="zstd", compression_level=3)
 
 
 if __name__ == "__main__":

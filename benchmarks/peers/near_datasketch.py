@@ -24,7 +24,8 @@ def main() -> None:
             kept.append(not index.query(hashed))
             if kept[-1]:
                 index.insert(f"{path.name}:{i}", hashed, check_duplication=False)
-        pq.write_table(table.filter(pa.array(kept)), Path(sys.argv[2]) / path.name, compression="zstd")
+        left = table.filter(pa.array(kept))
+        pq.write_table(left, Path(sys.argv[2]) / path.name, compression="zstd", compression_level=3)
 
 
 if __name__ == "__main__":

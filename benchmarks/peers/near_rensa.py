@@ -22,7 +22,8 @@ def main() -> None:
             hashed = RMinHash(num_perm=112, seed=42)
             hashed.update([" ".join(words[k : k + 5]) for k in range(max(1, len(words) - 4))])
             kept.append(seen.add(f"{path.name}:{i}", hashed))
-        pq.write_table(table.filter(pa.array(kept)), Path(sys.argv[2]) / path.name, compression="zstd")
+        left = table.filter(pa.array(kept))
+        pq.write_table(left, Path(sys.argv[2]) / path.name, compression="zstd", compression_level=3)
 
 
 if __name__ == "__main__":
