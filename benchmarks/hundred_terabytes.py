@@ -95,7 +95,7 @@ def constants(found: dict[str, Any]) -> dict[str, float]:
 def exchanges(measured: dict[str, float], text: float) -> list[Sent]:
     """The exchanges of pipelines/clean.py whose records grow with the corpus."""
     documents = measured["documents_a_byte"] * text
-    narrow = round(text / max(exchange.GROUP_BYTES, min(text / MOST, 8 * exchange.GROUP_MOST)))
+    narrow = round(text / max(exchange.NARROW * exchange.GROUP_BYTES, min(text / MOST, exchange.NARROW * exchange.GROUP_MOST)))
     wide = round(text / max(exchange.GROUP_BYTES, min(text / MOST, exchange.GROUP_MOST)))
     share = measured["candidate_rows_a_byte"] / measured["documents_a_byte"]
     sizes = {

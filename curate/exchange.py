@@ -50,7 +50,8 @@ BUCKET_BYTES = 64 << 20
 SPLIT_BYTES = 4 * BUCKET_BYTES  # a bucket that is larger is handed out in several calls
 KEY_BYTES = 4 << 30  # records of one value of the key, in one call
 GROUP_BYTES = 32 << 20  # text of the parts that one task sends
-GROUP_MOST = 256 << 20  # the same where there would otherwise be too many tasks; eight times that of narrow columns
+GROUP_MOST = 256 << 20  # the same where there would otherwise be too many tasks
+NARROW = 8  # times as much, where no text is read
 MERGE = 64  # small tables that one task merges
 WITHIN = " · "  # between a step's label and that of a task within it
 
@@ -530,11 +531,12 @@ class StoredRows:
 def groups(views: Sequence[View], *, narrow: bool = False) -> list[tuple[str, tuple[str, tuple[View, ...]]]]:
     """Parts in groups of about GROUP_BYTES of text, each with a name that its parts decide.
 
-    A group grows so that there are at most MOST of them, up to GROUP_MOST (eight times that for narrow columns); above,
-    there are more groups.
+    A group grows so that there are at most MOST of them, up to GROUP_MOST; above, there are more groups. Where only
+    narrow columns are read, both are NARROW times as much: a task and its files cost as much as a million narrow rows.
     """
     total = sum(v.part.text_bytes for v in views)
-    limit = max(GROUP_BYTES, min(-(-total // MOST), GROUP_MOST * (8 if narrow else 1)))
+    times = NARROW if narrow else 1
+    limit = max(GROUP_BYTES * times, min(-(-total // MOST), GROUP_MOST * times))
     found: list[list[View]] = []
     held = 0
     for view in views:

@@ -257,8 +257,7 @@ class Shard:
 class Straight:
     """The task that publishes one shard straight from the parts, which it reads all: for a mix of few of them.
 
-    Where texts are still in memory (``held``), or there is one shard, that is less work than to scatter them. A text
-    is copied once, from where it was decoded to its place in the shard.
+    Where texts are still in memory (``held``), or there is one shard, that is less work than to scatter them.
     """
 
     store: Store
@@ -271,9 +270,7 @@ class Straight:
     def __call__(self, shard: int) -> dict[str, Any]:
         """Publish the rows of one shard."""
         others = [n for n in self.columns if n != "text"]
-        found: list[tuple[pa.Table, np.ndarray, np.ndarray, pa.Table]] = []
-        texts: list[pa.Array] = []
-        before = 0
+        found: list[tuple[pa.Table, np.ndarray, pa.Table]] = []
         for view in self.views:
             columns = Columns(self.store, view)
             rows = living_rows(self.store, view)
@@ -283,14 +280,11 @@ class Straight:
             if copies.num_rows:
                 index = copies[INDEX].to_numpy()
                 table = columns.get(others, rows, with_address=True).take(pa.array(index))
-                found.append((copies, halves(read["key"])[index], before + rows[index], table))
-                texts += columns.get(["text"], np.arange(view.part.rows))["text"].chunks
-                before += view.part.rows
-        keys, at = (np.concatenate([each[i] for each in found]) for i in (1, 2))
-        order = _order(pa.concat_tables([each[0] for each in found]), keys)
-        table = pa.concat_tables([each[3] for each in found]).take(pa.array(order))
-        text = pa.chunked_array(texts).take(pa.array(at[order]))
-        out = pa.table({n: text if n == "text" else table[n] for n in self.columns})
+                text = columns.get(["text"], np.arange(view.part.rows))["text"].take(pa.array(rows[index]))
+                found.append((copies, halves(read["key"])[index], table.append_column("text", text)))
+        order = _order(pa.concat_tables([each[0] for each in found]), np.concatenate([each[1] for each in found]))
+        table = pa.concat_tables([each[2] for each in found]).combine_chunks().take(pa.array(order))
+        out = table.select(list(self.columns))
         return _publish(self.store, self.home, shard, self.route.buckets, out, table[ADDRESS].to_numpy())
 
 
