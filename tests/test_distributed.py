@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from curate.train import checkpoint, distributed, feeding, loop, model
+from curate.train import branches, checkpoint, distributed, feeding, loop, model
 
 SCRIPT = '''
 import sys
@@ -21,7 +21,7 @@ import torch
 sys.path.insert(0, sys.argv[1])
 from test_distributed import CASES, evaluate, feed, settings, shape
 
-from curate.train import checkpoint, distributed, loop, model
+from curate.train import branches, checkpoint, distributed, loop, model
 
 out = Path(sys.argv[2])
 with distributed.joined("cpu"):
@@ -33,7 +33,14 @@ with distributed.joined("cpu"):
         made = model.Decoder(shape(case))
         result = loop.fit(made, settings(case), feed(case), checkpoint=saved, evaluate=evaluate)
         checkpoint.save(made, out / name / "model")
+        points = []
+        if case.get("curve"):
+            made = model.Decoder(shape(case))
+            points = branches.curve(made, settings(case), feed(case), steps=20, shares=(0.5, 1), folder=out / name)
         if distributed.ranks().first:
+            if points:
+                np.save(out / name / "half.npy", points[0].losses)
+                np.save(out / name / "whole.npy", points[1].losses)
             np.savez(out / name / "result.npz", losses=result.losses, norms=result.norms, seen=result.evaluation)
 '''
 IDS = np.random.default_rng(0).integers(0, 97, 3000).astype(np.uint16)
@@ -41,7 +48,7 @@ CASES = {
     "ddp": {"parallel": "ddp", "micro": 24},
     "ddp without a row": {"parallel": "ddp", "rows": 1},
     "fsdp": {"parallel": "fsdp", "micro": 24, "average": 3},
-    "fsdp muon": {"parallel": "fsdp", "optimizer": "muon", "tied": False},
+    "fsdp muon": {"parallel": "fsdp", "optimizer": "muon", "tied": False, "curve": True},
     "fsdp from one process": {"parallel": "fsdp", "begun": True},
     "ddp from one process": {"parallel": "ddp", "begun": True},
     "one process from fsdp": {"parallel": "fsdp", "half": True, "optimizer": "muon"},
@@ -97,6 +104,15 @@ def test_two_processes_are_one(together, name):
     saved = checkpoint.load(together / name / "model")
     for a, b in zip(saved.parameters(), alone.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_a_curve_on_two_processes(together):
+    """The model stays split from one branch to the next."""
+    case = CASES["fsdp muon"]
+    points = branches.curve(model.Decoder(shape(case)), settings(case), feed(case), steps=20, shares=(0.5, 1))
+    for name, point in zip(("half", "whole"), points, strict=True):
+        got = np.load(together / "fsdp muon" / f"{name}.npy")
+        np.testing.assert_allclose(got, point.losses, rtol=1e-5)
 
 
 def test_one_process_continues_a_split_run(together):

@@ -385,6 +385,21 @@ def test_more_steps_than_the_feed_has():
         loop.fit(Bigram(), loop.Training(), Given(*weighted_batches(3)), steps=9)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("settings", [{}, {"optimizer": "muon", "micro": 30}, {"recompute": True}], ids=str)
+def test_a_gpu_reads_the_same_feed(settings, tmp_path):
+    """Batches made ahead by a thread, pinned and sent, are those that a CPU computes; a run goes on there too."""
+    rng = np.random.default_rng(0)
+    tokens = data.pack([rng.integers(1, 97, n) for n in rng.integers(1, 30, 80)], 0)
+    feed = feeds.BestFit(tokens, context=12, batch=6, steps=12)
+    here = loop.fit(model.Decoder(TINY), loop.Training(**settings), feed)
+    there = loop.Training(device="cuda", **settings)
+    loop.fit(model.Decoder(TINY), there, feed, stop=7, checkpoint=tmp_path / "run.safetensors")
+    result = loop.fit(model.Decoder(TINY), there, feed, checkpoint=tmp_path / "run.safetensors")
+    np.testing.assert_allclose(result.losses, here.losses, rtol=5e-3)
+    assert result.tokens == here.tokens
+
+
 # ---------------------------------------------------------------------------------------------- averages, evaluations
 
 

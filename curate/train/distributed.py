@@ -95,10 +95,12 @@ def spread(step: nn.Module, model: nn.Module, parallel: str, me: Ranks) -> nn.Mo
 
 
 def split(model: nn.Module) -> None:
-    """Split the parameters of a model over the ranks, in place (FSDP2)."""
+    """Split the parameters of a model over the ranks, in place (FSDP2); nothing where they are split already."""
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+    from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
+    if isinstance(model, FSDPModule):
+        return
     mesh = init_device_mesh(next(model.parameters()).device.type, (dist.get_world_size(),))
     for layer in layers(model):
         fully_shard(layer, mesh=mesh)
@@ -150,8 +152,10 @@ def whole(value: Tensor) -> Tensor:
 
 def like(pattern: Tensor, value: Tensor) -> Tensor:
     """A whole tensor split as ``pattern`` is, each rank keeping its part; as it is where that is not split."""
+    if not hasattr(pattern, "full_tensor"):
+        return value
     from torch.distributed.tensor import DTensor, distribute_tensor
 
     if not isinstance(pattern, DTensor):
-        return value
+        raise ValueError(f"{type(pattern).__name__} is split in a way that is not known here; use FSDP2's tensors")
     return distribute_tensor(value, pattern.device_mesh, pattern.placements, src_data_rank=None)
