@@ -1,26 +1,41 @@
-"""The small trainer against ``transformers``' Llama of the same weights: tokens a CPU-second, training and scoring.
+"""The small trainer on a CPU, beside ``transformers``' Llama of the same weights and beside nanoGPT's loop.
 
-    python benchmarks/trainer.py [--sizes default medium] [--rounds 5] [--out benchmarks/results/trainer.json]
+    python benchmarks/trainer.py [--nanogpt CHECKOUT] [--sizes S M G] [--rounds 5] [--skip ...]
+                                 [--out benchmarks/results/trainer.json]
 
-Both start from the same weights (``export_hf``), see the same windows, use the same fused AdamW and clip alike; the
-benchmark stops if their first losses differ. One thread. The variants take turns in one process, A B A B, after one
-round that does not count; a ratio is the median of the paired ratios, with the smallest and the largest.
+``CHECKOUT`` is a checkout of github.com/karpathy/nanoGPT (its model.py and its own optimizer are used). All run in one
+process with one thread, in the environment that ``hardware.environment`` gives, so the peers have the same memory
+settings. They see windows of the same shape, clip alike and take turns, A B C A B C, after one that does not count.
+Rates are tokens a CPU second, so that a neighbour on another core disturbs little; a ratio is the median of the paired
+ratios, with the least and the most. Read ratios below 1.15 as equal. Ids are random: no side's time depends on them.
 
-Training: one step of 16 windows. Scoring: documents whose lengths are drawn from a log-normal (median 150 tokens),
-every token predicted, block by block; the peer pads batches of 16 rows, in the order of the documents, to the longest.
-Ids are random: neither side's time depends on them.
+S is width 64 and bytes, M width 128 and 4,096 words, G width 256, 8,192 words and a context of 512. A step is 4,096
+tokens. The first loss of the trainer must be that of ``transformers`` with the same weights.
 
-Times are CPU-seconds of the process, so that a neighbour on another core disturbs little; a machine whose cores share
-a cache or are hyper-threads of one still drifts, which the turns cancel. Read ratios below 1.15 as equal.
+training   a step: forward, backward, clip, AdamW (fused, but nanoGPT's own). bfloat16 by autocast unless said.
+scoring    documents whose lengths are log-normal (median 150 tokens), every token predicted, block by block; the peer
+           pads batches of 16 rows, in the order of the documents, to the longest.
+waiting    seconds from the first step's start to its end when it is compiled, with an empty cache and with a full one,
+           each in a process of its own, beside an eager step's: what a long run must gain back.
+neighbour  wall-clock tokens a second of size M in processes of 1 and 2 threads, alone and beside processes that keep as
+           many cores busy as the machine has less one, with ``environment`` and with torch's defaults.
 """
 
 import argparse
+import contextlib
+import io
 import json
+import math
+import os
 import platform
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,58 +44,111 @@ import torch
 import transformers
 
 from curate.train import data, score
-from curate.train.hardware import autocast
+from curate.train.compiling import compiled
+from curate.train.hardware import autocast, environment
 from curate.train.model import Config, Decoder, export_hf
-from curate.train.optim import adamw
+from curate.train.presets import PRESETS
 
 SIZES = {
-    "default": (Config(vocab=2048), ("float32", "bfloat16")),
-    "medium": (
-        Config(vocab=4096, width=128, layers=4, heads=4, hidden=352, context=256),
-        ("float32", "bfloat16"),
-    ),
+    "S": Config(vocab=256, width=64, layers=2, heads=2, hidden=192, context=256),
+    "M": PRESETS["1M"].shape,
+    "G": PRESETS["5M"].shape,
 }
-ROWS = 16
+TOKENS = 4096
+ROWS = 16                # of the peer's batches in scoring
+CPU = torch.device("cpu")
+Step = Callable[[], float]
 
 
 def peer_of(ours: Decoder) -> Any:
     """The same weights in transformers."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
         export_hf(ours, Path(folder))
         return transformers.LlamaForCausalLM.from_pretrained(folder)
 
 
-def training_steps(config: Config, precision: str) -> dict[str, Callable[[], float]]:
-    """A step of each side; returns the loss."""
-    ours = Decoder(config)
-    theirs = peer_of(ours).train()
-    ids = np.random.default_rng(0).integers(0, config.vocab, (8, ROWS, config.context + 1))
-    windows = torch.from_numpy(ids)
-    cpu = torch.device("cpu")
-    mine = adamw(ours, lr=1e-3, embedding_lr=1.0, betas=(0.9, 0.95), weight_decay=0.1)
-    other = torch.optim.AdamW(theirs.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
-    turn = {"curate": 0, "transformers": 0}
+def nanogpt(checkout: Path, config: Config) -> tuple[Any, Any]:
+    """The model of nanoGPT in a size, and the optimizer that it gives itself."""
+    sys.path.insert(0, str(checkout))
+    import model as theirs  # type: ignore[import-not-found]
 
-    def step(name: str) -> float:
-        w = windows[turn[name] % len(windows)]
-        turn[name] += 1
-        model, optimizer = (ours, mine) if name == "curate" else (theirs, other)
-        with autocast(cpu, precision):
-            if name == "curate":
-                loss = ours.mean_nats(ours(w[:, :-1]), w[:, 1:])
-            else:
-                logits = theirs(w[:, :-1], use_cache=False).logits
-                loss = torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), w[:, 1:].flatten())
+    with contextlib.redirect_stdout(io.StringIO()):
+        made = theirs.GPT(
+            theirs.GPTConfig(
+                block_size=config.context, vocab_size=config.vocab, n_layer=config.layers, n_head=config.heads,
+                n_embd=config.width, dropout=0.0, bias=False,
+            )
+        )  # fmt: skip
+        return made, made.configure_optimizers(0.1, 1e-3, (0.9, 0.95), "cpu")
+
+
+def stepping(config: Config, weights: Any, optimizer: Any, loss_of: Callable[[Any, Any], Any], precision: str) -> Step:
+    """A training step; returns the loss."""
+    rows = TOKENS // config.context
+    windows = torch.from_numpy(np.random.default_rng(0).integers(0, config.vocab, (8, rows, config.context + 1)))
+    turn = 0
+
+    def step() -> float:
+        nonlocal turn
+        w = windows[turn % len(windows)]
+        turn += 1
+        with autocast(CPU, precision):
+            loss = loss_of(w[:, :-1].contiguous(), w[:, 1:].contiguous())
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
         optimizer.zero_grad()
         return float(loss.detach())
 
-    return {"curate": lambda: step("curate"), "transformers": lambda: step("transformers")}
+    return step
 
 
-def scorers(config: Config, precision: str, documents: data.Tokens) -> dict[str, Callable[[], float]]:
+def adamw(model: Any) -> torch.optim.AdamW:
+    return torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
+
+
+def ours_stepping(config: Config, precision: str, stack: ExitStack, compile: bool) -> Step:
+    """A step of the trainer."""
+    ours = Decoder(config)
+    stack.enter_context(compiled(ours, on=compile))
+    return stepping(config, list(ours.parameters()), adamw(ours), lambda x, y: ours.mean_nats(ours(x), y), precision)
+
+
+def training_steps(config: Config, checkout: Path | None, stack: ExitStack, kinds: set[str]) -> dict[str, Step]:
+    """A step of each side."""
+    steps = {"curate": ours_stepping(config, "bfloat16", stack, True)}
+    if "eager" in kinds:
+        steps["curate, not compiled"] = ours_stepping(config, "bfloat16", stack, False)
+
+    def theirs(precision: str, compile: bool) -> Step:
+        made = peer_of(Decoder(config)).train()
+        run = torch.compile(made) if compile else made
+
+        def loss(x: Any, y: Any) -> Any:
+            logits = run(x, use_cache=False).logits
+            return torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), y.flatten())
+
+        return stepping(config, list(made.parameters()), adamw(made), loss, precision)
+
+    def nano(precision: str, compile: bool) -> Step:
+        assert checkout is not None  # noqa: S101
+        made, optimizer = nanogpt(checkout, config)
+        run = torch.compile(made) if compile else made
+        return stepping(config, list(made.parameters()), optimizer, lambda x, y: run(x, y)[1], precision)
+
+    peers: dict[str, Callable[[str, bool], Step]] = {"transformers": theirs}
+    if checkout is not None:
+        peers["nanoGPT"] = nano
+    for name, make in peers.items():
+        steps[name] = make("bfloat16", False)
+        if "float32" in kinds:
+            steps[f"{name}, float32"] = make("float32", False)
+        if "compiled" in kinds:
+            steps[f"{name}, compiled"] = make("bfloat16", True)
+    return steps
+
+
+def scorers(config: Config, documents: data.Tokens, kinds: set[str]) -> dict[str, Step]:
     """A pass over the documents of each side; returns nats a token."""
     ours = Decoder(config)
     theirs = peer_of(ours).eval()
@@ -90,9 +158,9 @@ def scorers(config: Config, precision: str, documents: data.Tokens) -> dict[str,
         stream = documents.ids[documents.offsets[i] : documents.offsets[i + 1]].astype(np.int64)
         rows += [stream[start : start + width + 1] for start in range(0, length, width)]
 
-    def naive() -> float:
+    def naive(precision: str) -> float:
         total, count = 0.0, 0
-        with torch.inference_mode(), autocast(torch.device("cpu"), precision):
+        with torch.inference_mode(), autocast(CPU, precision):
             for start in range(0, len(rows), ROWS):
                 batch = rows[start : start + ROWS]
                 longest = max(len(r) for r in batch) - 1
@@ -108,14 +176,19 @@ def scorers(config: Config, precision: str, documents: data.Tokens) -> dict[str,
                 count += int((labels >= 0).sum())
         return total / count
 
-    def mine() -> float:
-        got = score.nll(ours, documents, precision=precision)
+    def mine(compile: bool) -> float:
+        got = score.nll(ours, documents, precision="bfloat16", compile=compile)
         return float(got.nats.sum() / got.tokens.sum())
 
-    return {"curate": mine, "transformers": naive}
+    passes = {"curate": lambda: mine(True), "transformers": lambda: naive("bfloat16")}
+    if "eager" in kinds:
+        passes["curate, not compiled"] = lambda: mine(False)
+    if "float32" in kinds:
+        passes["transformers, float32"] = lambda: naive("float32")
+    return passes
 
 
-def alternate(variants: dict[str, Callable[[], float]], work: int, rounds: int, least: float) -> dict[str, Any]:
+def alternate(variants: dict[str, Step], work: int, rounds: int, least: float) -> dict[str, Any]:
     """Take turns; ``work`` is tokens a call, and each turn lasts at least so many CPU-seconds."""
     first = {name: fn() for name, fn in variants.items()}
     if abs(first["curate"] - first["transformers"]) > 0.02 * first["transformers"]:
@@ -129,45 +202,176 @@ def alternate(variants: dict[str, Callable[[], float]], work: int, rounds: int, 
                 calls += 1
             if turn:
                 rates[name].append(calls * work / spent)
-    kinds = (("median", statistics.median), ("least", min), ("most", max))
-    ratios = [a / b for a, b in zip(rates["curate"], rates["transformers"], strict=True)]
-    return {
-        "tokens_per_cpu_second": {name: round(statistics.median(r)) for name, r in rates.items()},
-        "ratio": {name: round(kind(ratios), 2) for name, kind in kinds},
-        "first_loss": first,
-    }  # fmt: skip
+    table: dict[str, Any] = {}
+    for name, own in rates.items():
+        ratios = [a / b for a, b in zip(rates["curate"], own, strict=True)]
+        table[name] = {
+            "tokens_per_cpu_second": [round(f(own)) for f in (statistics.median, min, max)],
+            "curate_over_this": [round(f(ratios), 2) for f in (statistics.median, min, max)],
+            "first_loss": round(first[name], 4),
+        }
+        print(f"    {name:24s}", *table[name].values(), flush=True)
+    return table
+
+
+def child(job: str, variables: dict[str, str], *more: str) -> Any:
+    """What a process of this script with other variables prints."""
+    env = {k: v for k, v in os.environ.items() if k not in environment()} | variables
+    command = [sys.executable, __file__, "--job", job, *more]
+    return json.loads(subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout)
+
+
+def job_wait() -> dict[str, float]:
+    """Seconds of the first steps of size M, compiled, and of an eager step; CPU seconds with those of the compiler."""
+    with ExitStack() as stack:
+        step = ours_stepping(SIZES["M"], "bfloat16", stack, True)
+        eager = ours_stepping(SIZES["M"], "bfloat16", stack, False)
+        begun, used = time.perf_counter(), sum(os.times()[:4])
+        step()
+        step()
+        waited, used = time.perf_counter() - begun, sum(os.times()[:4]) - used
+        for _ in range(2):
+            eager()
+        timed = {}
+        for name, fn in (("compiled", step), ("eager", eager)):
+            start = time.process_time()
+            for _ in range(5):
+                fn()
+            timed[name] = (time.process_time() - start) / 5
+    return {"seconds": waited, "cpu_seconds": used, "step": timed["compiled"], "eager_step": timed["eager"]}
+
+
+def job_speed(threads: int, seconds: float) -> float:
+    """Wall-clock tokens a second of size M, eager."""
+    torch.set_num_threads(threads)
+    with ExitStack() as stack:
+        step = ours_stepping(SIZES["M"], "bfloat16", stack, False)
+        for _ in range(3):
+            step()
+        begun, steps = time.perf_counter(), 0
+        while time.perf_counter() - begun < seconds:
+            step()
+            steps += 1
+        return steps * TOKENS / (time.perf_counter() - begun)
+
+
+def waiting() -> dict[str, Any]:
+    """What compiling costs, cold and warm, and after how many steps it is paid."""
+    with tempfile.TemporaryDirectory() as folder:
+        variables = environment() | {"TORCHINDUCTOR_CACHE_DIR": folder}
+        cold, warm = child("wait", variables), child("wait", variables)
+    out: dict[str, Any] = {"cold": cold, "warm": warm}
+    for one in (cold, warm):
+        saved = one["eager_step"] - one["step"]
+        one["paid_after_steps"] = math.ceil(one["cpu_seconds"] / saved) if saved > 0 else None
+    print("   ", json.dumps(out), flush=True)
+    return out
+
+
+@contextmanager
+def busy(count: int) -> Iterator[None]:
+    """Processes that keep so many cores busy."""
+    spinning = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for one in spinning:
+            one.kill()
+            one.wait()
+
+
+def neighbour(rounds: int, seconds: float) -> dict[str, Any]:
+    """Speeds alone and beside a neighbour, in turn."""
+    cores = len(os.sched_getaffinity(0))
+    variants = {
+        "1 thread": (1, environment(1)),
+        "2 threads, environment": (2, environment(2)),
+        "2 threads, torch's defaults": (2, {"OMP_NUM_THREADS": "2"}),
+    }
+    found: dict[str, dict[str, list[float]]] = {name: {"alone": [], "beside": []} for name in variants}
+    for _ in range(rounds):
+        for place, neighbours in (("alone", 0), ("beside", max(1, cores - 1))):
+            with busy(neighbours):
+                for name, (threads, variables) in variants.items():
+                    rate = child("speed", variables, "--threads", str(threads), "--least", str(seconds))
+                    found[name][place].append(rate)
+    table: dict[str, Any] = {"cores": cores}
+    for name, places in found.items():
+        table[name] = {
+            place: [round(f(rates)) for f in (statistics.median, min, max)] for place, rates in places.items()
+        }
+        ratios = [b / a for a, b in zip(places["alone"], places["beside"], strict=True)]
+        table[name]["beside_over_alone"] = [round(f(ratios), 2) for f in (statistics.median, min, max)]
+        print(f"    {name:28s}", json.dumps(table[name]), flush=True)
+    return table
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--nanogpt", type=Path, help="a checkout of nanoGPT")
     parser.add_argument("--sizes", nargs="*", default=list(SIZES), choices=list(SIZES))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--least", type=float, default=0.7, help="CPU-seconds of a turn")
+    parser.add_argument("--least", type=float, default=1.0, help="CPU-seconds of a turn")
+    parser.add_argument(
+        "--skip", nargs="*", default=[],
+        choices=["training", "scoring", "waiting", "neighbour", "float32", "compiled", "eager"],
+        help="parts, or variants of parts",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--job", choices=["wait", "speed"], help=argparse.SUPPRESS)
+    parser.add_argument("--threads", type=int, default=1, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.job:
+        print(json.dumps(job_wait() if args.job == "wait" else job_speed(args.threads, args.least)))
+        return
+    wanted = environment()
+    if any(os.environ.get(name) != value for name, value in wanted.items()):
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | wanted)
     torch.set_num_threads(1)
+    kinds = {"float32", "compiled", "eager"} - set(args.skip)
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     report: dict[str, Any] = {
-        "machine": {"processor": platform.machine(), "instructions": torch.backends.cpu.get_cpu_capability()},
-        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "device": {
+            "processor": next((line.split(":", 1)[1].strip() for line in lines if "model name" in line), None),
+            "instructions": sorted({w for line in lines for w in line.split() if w.startswith(("avx512_bf16", "amx"))}),
+            "cores": os.cpu_count(),
+            "load_before": [round(x, 1) for x in os.getloadavg()],
+        },
+        "versions": {
+            "python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__,
+        },
         "rounds": args.rounds,
         "sizes": {},
     }  # fmt: skip
     rng = np.random.default_rng(1)
     for size in args.sizes:
-        config, precisions = SIZES[size]
+        config = SIZES[size]
         lengths = np.clip(rng.lognormal(np.log(150), 1.0, 200), 1, 4000).astype(int)
         documents = data.pack([rng.integers(1, config.vocab, n) for n in lengths], 0)
-        entry: dict[str, Any] = {"weights": Decoder(config).weights, "context": config.context}
-        for precision in precisions:
-            step = ROWS * config.context
-            entry[precision] = {
-                "training": alternate(training_steps(config, precision), step, args.rounds, args.least),
-                "scoring": alternate(
-                    scorers(config, precision, documents), int(documents.lengths.sum()), args.rounds, args.least
-                ),
-            }
-            print(size, precision, json.dumps(entry[precision]), flush=True)
+        made = Decoder(config)
+        entry: dict[str, Any] = {
+            "width": config.width, "context": config.context, "vocab": config.vocab, "weights": made.weights,
+            "flops_per_token": made.flops_per_token,
+        }  # fmt: skip
+        print(size, json.dumps(entry), flush=True)
+        if "training" not in args.skip:
+            with ExitStack() as stack:
+                print("  training", flush=True)
+                steps = training_steps(config, args.nanogpt, stack, kinds)
+                entry["training"] = alternate(steps, TOKENS, args.rounds, args.least)
+        if "scoring" not in args.skip:
+            print("  scoring", flush=True)
+            passes = scorers(config, documents, kinds)
+            entry["scoring"] = alternate(passes, int(documents.lengths.sum()), args.rounds, args.least)
         report["sizes"][size] = entry
+        torch.compiler.reset()
+    if "waiting" not in args.skip:
+        print("  waiting", flush=True)
+        report["waiting"] = waiting()
+    if "neighbour" not in args.skip:
+        print("  neighbour", flush=True)
+        report["neighbour"] = neighbour(min(args.rounds, 3), 4.0)
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(json.dumps(report, indent=1) + "\n")
