@@ -95,8 +95,10 @@ def constants(found: dict[str, Any]) -> dict[str, float]:
 def exchanges(measured: dict[str, float], text: float) -> list[Sent]:
     """The exchanges of pipelines/clean.py whose records grow with the corpus."""
     documents = measured["documents_a_byte"] * text
-    narrow = round(text / max(exchange.NARROW * exchange.GROUP_BYTES, min(text / MOST, exchange.NARROW * exchange.GROUP_MOST)))
-    wide = round(text / max(exchange.GROUP_BYTES, min(text / MOST, exchange.GROUP_MOST)))
+    wide, narrow = (
+        round(text / max(times * exchange.GROUP_BYTES, min(text / MOST, times * exchange.GROUP_MOST)))
+        for times in (1, exchange.NARROW)
+    )
     share = measured["candidate_rows_a_byte"] / measured["documents_a_byte"]
     sizes = {
         "exact.duplicates rows": (narrow, 512 * documents),

@@ -5,6 +5,7 @@ was read, 1 that the run stopped, 0 that it is done.
 """
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -196,3 +197,26 @@ def test_the_program_ends_with_its_code_and_does_what_is_due_at_exit(tmp_path):
     assert (shown.returncode, shown.stderr) == (0, "")
     assert "Usage" in shown.stdout and shown.stdout.endswith("due\n")
     assert wrong.returncode == 2 and "missing.py" in wrong.stderr and wrong.stdout == "due\n"
+
+
+def test_kernels_that_no_process_has_used_for_a_month_are_removed(tmp_path):
+    def start():
+        environment = {k: v for k, v in os.environ.items() if k != "NUMBA_CACHE_DIR"}
+        code = "import curate, os; print(os.environ['NUMBA_CACHE_DIR'])"
+        started = subprocess.run(
+            [sys.executable, "-c", code], env=environment | {"XDG_CACHE_HOME": str(tmp_path)}, capture_output=True,
+            text=True, check=True,
+        )  # fmt: skip
+        return Path(started.stdout.strip())
+
+    mine = start()
+    old, recent = mine.parent / "kernels-old", mine.parent / "kernels-recent"
+    for other in (old, recent):
+        other.mkdir()
+    for unused in (old, mine):
+        os.utime(unused, (0, 0))
+    assert start() == mine and mine.stat().st_mtime > 0  # used again, and nothing is looked through
+    assert old.exists()
+    mine.rmdir()
+    start()
+    assert mine.exists() and recent.exists() and not old.exists()
