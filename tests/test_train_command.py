@@ -59,7 +59,10 @@ def test_texts_in_a_model_out(texts, tmp_path, capsys):
     # A store is read as it is, and gives the same run; a model is trained further.
     assert run(out / "tokens", "--out", tmp_path / "again", *settings) == 0
     assert (tmp_path / "again" / "metrics.jsonl").read_bytes() == before[0]
-    assert run(texts, "--out", tmp_path / "on", *settings, "--packing", "concatenate", "--init", out / "model") == 0
+    onward = [*settings, "--packing", "concatenate", "--init", out / "model"]
+    assert run(texts, "--out", tmp_path / "on", *onward) == 1
+    assert "give --set lr=RATE" in capsys.readouterr().err
+    assert run(texts, "--out", tmp_path / "on", *onward, "--set", "lr=2e-3") == 0
     further = [json.loads(line) for line in (tmp_path / "on" / "metrics.jsonl").read_text().splitlines()]
     assert further[0]["loss"] < lines[0]["loss"]
 

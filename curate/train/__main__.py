@@ -71,7 +71,10 @@ def _run(asked: argparse.Namespace) -> None:
     else:
         vocab = max(tokens.separator + 1, tokenising.open_encoder(asked.tokenizer).vocabulary)
         model = Decoder(preset.config(vocab=vocab), seed=asked.seed)
-    base = Training(lr=preset.lr, embedding_lr=preset.embedding_lr, batch=preset.batch, tokens=asked.tokens)
+    if asked.init is not None and not any(pair.startswith("lr=") for pair in asked.set):
+        raise ValueError("--init trains a finished model further, a preset's rate is for a new one; give --set lr=RATE")
+    embedding_lr = preset.embedding_lr if asked.init is None else 1.0
+    base = Training(lr=preset.lr, embedding_lr=embedding_lr, batch=preset.batch, tokens=asked.tokens)
     training = _settings(asked, base)
     context, size = model.config.context, training.batch * model.config.context
     steps = None if training.tokens is None else max(1, -(-training.tokens // size))
