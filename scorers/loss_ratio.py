@@ -17,6 +17,9 @@ Means, not sums: documents differ in length. Their noise does too, so ``color_to
 mean was taken, and ``color_share`` what share of the text they are. There is no term for diversity: drop duplicates
 first.
 
+Either model may be a directory that ``transformers`` wrote (``given(DIR)``), read with its own tokenizer; a pair shares
+architecture and tokenizer.
+
 Cost: for the default models and window about 1 MB of text a CPU-second, of which a fifth is encoding; with every token
 scored a third of that. Memory: the ids of 16 MB of text. Elsewhere: fitting both models (lm.py).
 """
@@ -34,14 +37,16 @@ import pyarrow.compute as pc
 from curate.columns import FLOAT32, INT32, TEXT
 from curate.errors import BadInput, BadPlan
 from curate.stage import Direction, Grain, Numerics, Score, stage
-from scorers.encoding import TOKENIZER, encode, open_tokenizer, separator_of
+from scorers.encoding import TOKENIZER, encode, open_tokenizer
 
 if TYPE_CHECKING:
     from curate.train.data import Tokens
+    from curate.train.huggingface import HuggingFace
     from curate.train.model import Decoder
     from curate.train.score import Window
 
 AT_ONCE = 8192           # documents scored together
+LONGEST = 1024           # tokens of a window, where the models have more and nothing else is asked for
 LONGEST_TOKEN = 16       # characters: of a text's head so many are encoded for each token of the window
 
 
@@ -51,7 +56,7 @@ class Color:
 
     Args:
         window: ``blocks``, ``head`` or ``chunk`` (curate/train/score.py); ``chunk`` is the paper's.
-        tokens: tokens of a block; None for the models' context.
+        tokens: tokens of a block; None for the models' context, but 1,024 at most.
         most: blocks of a document at most, evenly spread over it; None for all of it.
         precision: ``float32``, or ``bfloat16``, which is faster on CPUs that have it and slow on others.
     """
@@ -66,8 +71,8 @@ class Color:
 class Pair:
     """Two models that can be compared, opened."""
 
-    prior: "Decoder"
-    conditional: "Decoder"
+    prior: "Decoder | HuggingFace"
+    conditional: "Decoder | HuggingFace"
     tokenizer: Any
     separator: int
     window: "Window"
@@ -78,14 +83,14 @@ def open_pair(config: Color, prior: Path, conditional: Path) -> Pair:
 
     Args:
         config: settings of the stage.
-        prior: what lm.train has learned.
+        prior: what lm.train has learned, or a directory of transformers.
         conditional: what lm.finetune has made of it.
 
     Raises:
         BadInput: no model, or two that differ in tokenizer or shape.
         BadPlan: a window or a precision that does not exist, or a window that does not fit the models.
     """
-    from curate.train import checkpoint
+    from curate.train import opening
     from curate.train.hardware import PRECISIONS
     from curate.train.score import Window, spans
 
@@ -95,21 +100,30 @@ def open_pair(config: Color, prior: Path, conditional: Path) -> Pair:
             f"precision {config.precision!r} does not exist", where=where, fix=f"use one of: {', '.join(PRECISIONS)}"
         )
     for path in (prior, conditional):
-        if not (path / checkpoint.WEIGHTS).is_file():
-            raise BadInput(f"{path} holds no model", where=where, fix="give what lm.train and lm.finetune have learned")
+        if not opening.is_model(path):
+            raise BadInput(
+                f"{path} holds no model", where=where,
+                fix="give what lm.train and lm.finetune have learned, or directories of transformers",
+            )  # fmt: skip
+    tokenizer = open_tokenizer(prior, where=where)
+    open_tokenizer(conditional, where=where)
     if (prior / TOKENIZER).read_bytes() != (conditional / TOKENIZER).read_bytes():
         raise BadInput(
             "prior and conditional have different tokenizers, so losses a token cannot be compared", where=where,
             fix="make the conditional model with lm.finetune(..., base=prior)",
         )  # fmt: skip
-    models = [checkpoint.load(path).eval() for path in (prior, conditional)]
+    try:
+        models = [opening.open_any(path).eval() for path in (prior, conditional)]
+        separator = opening.separator_of(prior)
+    except (ValueError, FileNotFoundError) as error:
+        raise BadInput(f"a model cannot be opened: {error}", where=where, fix="give other models") from error
     if models[0].config != models[1].config:
         raise BadInput(
             f"prior and conditional have different shapes: {models[0].config} and {models[1].config}", where=where,
             fix="make the conditional model with lm.finetune(..., base=prior)",
         )  # fmt: skip
     context = models[0].config.context
-    tokens = context if config.tokens is None else config.tokens
+    tokens = min(context, LONGEST) if config.tokens is None else config.tokens
     try:
         spans(np.zeros(0, dtype=np.int64), config.window, tokens, config.most)
     except ValueError as error:
@@ -119,9 +133,8 @@ def open_pair(config: Color, prior: Path, conditional: Path) -> Pair:
             f"a window of {tokens} tokens is longer than the models' context of {context}", where=where,
             fix=f"set Color.tokens to {context} or less, or train models with a longer context",
         )  # fmt: skip
-    tokenizer = open_tokenizer(prior, where=where)
     window = Window(kind=config.window, tokens=tokens, most=config.most)
-    return Pair(models[0], models[1], tokenizer, separator_of(tokenizer, where=where), window)
+    return Pair(models[0], models[1], tokenizer, separator, window)
 
 
 @stage(

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.train import directory, huggingface
+from curate.train import data, directory, huggingface, score
 
 VOCAB, CONTEXT = 320, 32
 SMALL = {
@@ -248,7 +248,21 @@ def test_half_precision_is_close(made):
         torch.testing.assert_close(cast.nats(rows[:, :-1], rows[:, 1:]).mean(), exact.mean(), rtol=1e-2, atol=0)
 
 
-# ------------------------------------------------------------------------------------------------- what a directory says
+def test_losses_of_documents(made):
+    path, theirs = made("GPT2")
+    ours = huggingface.open_model(path, context=8)
+    documents = [some_rows(1, n, seed=n)[0, 1:].tolist() for n in (1, 8, 9, 20)]
+    got = score.nll(ours, data.pack(documents, ours.config.separator))
+    assert got.tokens.tolist() == [1, 8, 9, 20]
+    for nats, document in zip(got.nats, documents, strict=True):
+        stream = torch.tensor([[0, *document]])
+        pieces = [stream[:, start : start + 9] for start in range(0, len(document), 8)]
+        with torch.no_grad():
+            wanted = sum(float(plain_nats(theirs, p[:, :-1], p[:, 1:]).sum()) for p in pieces)
+        assert nats == pytest.approx(wanted, rel=1e-5)
+
+
+# ------------------------------------------------------------------------------------------------ what a directory says
 
 
 def test_what_a_directory_says(made):
@@ -333,7 +347,7 @@ def a_large_tokenizer(path: Path) -> None:
     [
         (shutil.rmtree, FileNotFoundError, "is no directory.*nothing is fetched"),
         (lambda p: (p / "config.json").unlink(), FileNotFoundError, "holds no config.json"),
-        (lambda p: (p / "config.json").rename(p / "adapter_config.json"), FileNotFoundError, "adapter without its model"),
+        (lambda p: (p / "config.json").rename(p / "adapter_config.json"), FileNotFoundError, "without its model"),
         (lambda p: edit(p, model_type=None), ValueError, "open a model of this trainer with checkpoint.load"),
         (lambda p: edit(p, model_type="mine", auto_map={"AutoModel": "m.M"}), ValueError, "own, which is not run"),
         (lambda p: edit(p, model_type="t5"), ValueError, "no causal language model"),

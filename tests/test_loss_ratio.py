@@ -1,6 +1,7 @@
 """CoLoR: the paper's order, HF's loss, rows that stand alone, and a target that is found."""
 
 import json
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,7 @@ from curate import tokens
 from curate.columns import TEXT
 from curate.errors import BadInput, BadPlan
 from curate.stage import Direction, arrow_type
-from curate.train import checkpoint, model, score
+from curate.train import checkpoint, directory, exporting, opening, score
 from scorers import encoding, lm, loss_ratio
 
 SHAPE = lm.LanguageModel(width=16, layers=1, heads=2, hidden=32, context=16, tokens=60_000, lr=1e-2)
@@ -108,7 +109,7 @@ def test_the_mean_is_that_of_transformers(learned, tmp_path):
     text = sums(1, 9)[0]
     row = next(encoding.encode(opened.tokenizer, texts(text)["text"]))[:16]
     assert len(row) == 16
-    model.export_hf(opened.prior, tmp_path)
+    exporting.export(opened.prior, tmp_path)
     theirs = LlamaForCausalLM.from_pretrained(tmp_path).eval()
     with torch.no_grad():
         ids = torch.from_numpy(row.astype(np.int64))[None]
@@ -213,6 +214,114 @@ def test_finetuning_begins_at_the_priors_loss(learned):
     """Weights are the prior's: its loss on the first batch is that of the prior, far below chance, ln 320 = 5.8."""
     first = json.loads((learned / "conditional" / "metrics.jsonl").read_text().splitlines()[0])
     assert first["loss"] < 4.0
+
+
+# ------------------------------------------------------------------------------------------- models of transformers
+
+
+@pytest.fixture(scope="module")
+def theirs(learned, tmp_path_factory):
+    """Directories that transformers wrote: the prior's weights, and a GPT-2 and a Qwen3 of random ones."""
+    from transformers import GPT2Config, GPT2LMHeadModel, Qwen3Config, Qwen3ForCausalLM
+
+    out = tmp_path_factory.mktemp("theirs")
+    ends = {"vocab_size": 320, "bos_token_id": 0, "eos_token_id": 0}
+    GPT2LMHeadModel(GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=64, **ends)).save_pretrained(out / "GPT2")
+    qwen = Qwen3Config(
+        hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=4, num_key_value_heads=2,
+        head_dim=16, max_position_embeddings=4096, **ends,
+    )  # fmt: skip
+    Qwen3ForCausalLM(qwen).save_pretrained(out / "Qwen3")
+    for name in ("GPT2", "Qwen3"):
+        shutil.copyfile(learned / "tokenizer" / "tokenizer.json", out / name / "tokenizer.json")
+    exporting.export(checkpoint.load(learned / "prior"), out / "exported", tokenizer=learned / "prior")
+    shutil.copytree(out / "exported", out / "Llama")
+    described = json.loads((out / "Llama" / "config.json").read_text())
+    del described["curate"]  # as if transformers had trained it
+    (out / "Llama" / "config.json").write_text(json.dumps(described))
+    return out
+
+
+def test_a_prior_of_transformers_gives_the_same_scores(learned, theirs):
+    """Ours, its exported form, and the same weights through transformers: the same losses to 1e-5."""
+    docs = texts(*(sums(5, 21) + prose(5, 22)), "", None)
+    losses = []
+    for name in ("Llama", "exported"):
+        pair = loss_ratio.open_pair(loss_ratio.Color(), prior=theirs / name, conditional=theirs / name)
+        losses.append(loss_ratio.color(docs, loss_ratio.Color(), pair))
+        assert losses[-1]["color"].to_pylist() == [0.0] * 10 + [None] * 2
+    ours = scored(docs, learned)
+    for got in losses:
+        np.testing.assert_allclose(got["prior_loss"].to_numpy(), ours["prior_loss"].to_numpy(), rtol=1e-5)
+        assert got["color_tokens"].equals(ours["color_tokens"])
+    with pytest.raises(BadInput, match="different shapes"):
+        loss_ratio.open_pair(loss_ratio.Color(), prior=theirs / "Llama", conditional=learned / "conditional")
+
+
+@pytest.mark.parametrize(
+    ("base", "settings"),
+    [
+        ("Llama", lm.Finetune(batch=4, lr=5e-4)),
+        ("exported", lm.Finetune(batch=4, lr=5e-4)),
+        ("Qwen3", lm.Finetune(batch=2, lr=3e-3, context=32)),
+        ("GPT2", lm.Finetune(batch=4, lr=1e-2, rank=4, targets=("c_attn", "c_proj"))),
+        ("Llama", lm.Finetune(batch=4, lr=1e-2, rank=4)),
+    ],
+)
+def test_finetuning_a_model_of_transformers(learned, theirs, tmp_path, base, settings):
+    """All weights, or adapters alone: the target becomes easier, and what is written opens in transformers."""
+    from transformers import AutoModelForCausalLM
+
+    report = lm.finetune(texts(*sums(150, 4)), settings, tmp_path, base=theirs / base)
+    assert report["last_loss"] < report["first_loss"]
+    pair = loss_ratio.open_pair(loss_ratio.Color(), prior=theirs / base, conditional=tmp_path)
+    got = loss_ratio.color(texts(*(sums(20, 31) + prose(20, 32))), loss_ratio.Color(), pair)["color"].to_numpy()
+    assert np.median(got[:20]) > 0
+    assert np.median(got[:20]) > np.median(got[20:])
+    files = {p.name for p in tmp_path.iterdir()}
+    assert {"config.json", "model.safetensors", "tokenizer.json", "metrics.jsonl", "finetune.json"} <= files
+    assert ("adapter" in files) == bool(settings.rank)
+    assert not [p for p in tmp_path.rglob("*") if p.suffix in (".bin", ".pt", ".pkl")]
+    AutoModelForCausalLM.from_pretrained(tmp_path)
+    about = json.loads((tmp_path / "finetune.json").read_text())
+    assert about["settings"]["rank"] == settings.rank
+    whole = opening.open_any(theirs / base).weights
+    assert report["weights"] < whole if settings.rank else report["weights"] == whole
+
+
+def test_adapters_on_a_small_model(learned, tmp_path):
+    settings = lm.Finetune(batch=4, lr=1e-2, rank=4, targets=("qkv", "down"))
+    report = lm.finetune(texts(*sums(150, 4)), settings, tmp_path, base=learned / "prior")
+    # rank times (rows + columns): 16 to 48 and 32 to 16, in one layer
+    assert report["weights"] == 4 * (16 + 48) + 4 * (32 + 16)
+    assert report["last_loss"] < report["first_loss"]
+    before, after = (checkpoint.load(path) for path in (learned / "prior", tmp_path))
+    assert (before.embedding.weight == after.embedding.weight).all()
+    assert not (before.blocks[0].qkv.weight == after.blocks[0].qkv.weight).all()
+
+
+def test_windows_of_a_long_context_are_short(theirs, tmp_path):
+    """4,096 positions: 1,024 are used where nothing else is asked for, in training and in scores."""
+    pair = loss_ratio.open_pair(loss_ratio.Color(), prior=theirs / "Qwen3", conditional=theirs / "Qwen3")
+    assert pair.window.tokens == 1024
+    assert directory.inspect(theirs / "Qwen3").context == 4096
+    with pytest.raises(BadPlan, match="does not fill one window of 1024 tokens"):
+        lm.finetune(texts(*sums(2, 4)), lm.Finetune(), tmp_path, base=theirs / "Qwen3")
+
+
+def test_models_of_transformers_that_are_refused(theirs, tmp_path):
+    shutil.copytree(theirs / "GPT2", tmp_path / "pickles")
+    (tmp_path / "pickles" / "model.safetensors").rename(tmp_path / "pickles" / "pytorch_model.bin")
+    with pytest.raises(BadInput, match="pickles only"):
+        lm.finetune(texts("a"), lm.Finetune(), tmp_path, base=tmp_path / "pickles")
+    with pytest.raises(BadInput, match="pickles only"):
+        loss_ratio.open_pair(loss_ratio.Color(), prior=tmp_path / "pickles", conditional=tmp_path / "pickles")
+    with pytest.raises(BadInput, match="context of 128 is impossible"):
+        lm.finetune(texts("a"), lm.Finetune(context=128), tmp_path, base=theirs / "GPT2")
+    with pytest.raises(BadPlan, match="no linear layer is called q_proj"):
+        lm.finetune(texts(*sums(30, 1)), lm.Finetune(rank=2, targets=("q_proj",)), tmp_path, base=theirs / "GPT2")
+    with pytest.raises(BadPlan, match="is no adapter"):
+        lm.finetune(texts(*sums(30, 1)), lm.Finetune(rank=-1), tmp_path, base=theirs / "GPT2")
 
 
 @pytest.mark.parametrize("sample", [texts(), texts(None, ""), texts("a")])
