@@ -83,7 +83,7 @@ from curate.trials.measuring import SCALES, flat, measure
 from curate.trials.metrics import primary_of, scored_of
 from curate.trials.ngrams import ngram_job
 from curate.trials.settings import PRESETS, Trial, check, sample_bytes, vocabulary
-from curate.trials.transformers import BASE, transformer_job
+from curate.trials.transformers import BASE, check_base, transformer_job
 from curate.trials.verdict import GUARD_FIX, caveats_of, guard_of, leak_of, methods_of, untested_of, verdict_of
 
 __all__ = [
@@ -140,6 +140,8 @@ def _check_base(config: Trial, inputs: Mapping[str, Path]) -> None:
         raise BadPlan(
             "the n-gram cannot start from a base", where="Trial.instruments", fix='instruments=("transformer",)'
         )
+    if BASE in inputs:
+        check_base(config, inputs)
     if (config.share < 1) != (REPLAY in inputs) or (config.share < 1 and BASE not in inputs):
         raise BadPlan(
             f"share {config.share} with the inputs {', '.join(sorted(inputs))}", where="Trial.share",

@@ -283,7 +283,7 @@ def test_settings_that_say_nothing_are_refused(tmp_path: Path):
 
 
 def test_a_trial_from_a_base_with_replay(tmp_path: Path, tokenizer: Path):
-    """A model of the pool anneals on a third of each arm: the target's documents still show, and less than alone."""
+    """A model of the pool anneals on a third of each arm: the target's documents still show."""
     import shutil
 
     from curate.train import checkpoint, data, loop, model
@@ -315,9 +315,19 @@ def test_a_trial_from_a_base_with_replay(tmp_path: Path, tokenizer: Path):
     assert "arm:random" in found["leak"]["found"]
     assert "replay" in found["leak"]["found"]
     assert found["verdicts"]["mix"]["verdict"].split(",")[0] in ("closer to the target", "inconclusive")
-    whole = carry_out(replace(config, share=1.0), {k: v for k, v in given.items() if k != "replay"})
-    alone = whole["instruments"]["transformer"]["against"]["mix"]["random"]["estimate"]
-    assert alone > seen["against"]["mix"]["random"]["estimate"]
+    with pytest.raises(BadInput, match="sees 32 tokens at once"):
+        trial.jobs(replace(config, context=64), given)
+    from curate.train import exporting
+
+    # the same model, as others read it
+    exporting.export(checkpoint.load(base), tmp_path / "llama", tokenizer=tokenizer)
+    theirs = {**given, "base": tmp_path / "llama"}
+    job = next(j for j in trial.jobs(config, theirs) if j["instrument"] == "transformer" and j["arm"] == "mix")
+    one, two = (trial.work(job, config, x) for x in (theirs, given))
+    assert one["nats"] == pytest.approx(two["nats"], rel=1e-3)
+    (tmp_path / "llama" / "model.safetensors").unlink()
+    with pytest.raises(BadInput, match="cannot be used"):
+        trial.jobs(config, theirs)
     (base / "tokenizer.json").unlink()
     with pytest.raises(BadInput, match=r"no tokenizer\.json"):
         trial.jobs(config, given)

@@ -35,7 +35,7 @@ def transformer_job(
         BadInput: a tokenizer that loses text, a base that cannot be opened.
     """
     tokenizer = open_tokenizer(inputs)
-    separator = separator_of(tokenizer)
+    separator = _separator(inputs, tokenizer)
     step = config.batch * config.context
     tokens = (budget - 1) // step * step
     ids, read = _stream(share, tokens, tokenizer, separator)
@@ -100,20 +100,49 @@ def _train(
     return result.model, result.losses
 
 
-def _base(path: Path, config: Trial) -> Any:
-    """The model to start from: a Hugging Face directory or one of ours."""
-    from curate.train import checkpoint, directory, huggingface
+def check_base(config: Trial, inputs: Mapping[str, Path]) -> None:
+    """Refuse a base that cannot be trained, before anything is; no weight is read.
 
+    Raises:
+        BadInput: no model, one whose context is shorter than the trial's windows, or another tokenizer's.
+    """
+    from curate.train import checkpoint, directory, opening
+
+    path = Path(inputs[BASE])
     try:
         if directory.is_huggingface(path):
-            return huggingface.open_model(path, config.device, context=config.context)
-        return checkpoint.load(path, config.device)
+            vocab = directory.inspect(path, context=config.context).vocab
+        elif opening.is_model(path):
+            shape = checkpoint.read_about(path)["model"]
+            vocab = shape["vocab"]
+            if shape["context"] < config.context:
+                raise ValueError(f"it sees {shape['context']} tokens at once, and the trial's windows {config.context}")
+        else:
+            raise ValueError("it holds no weights and configuration of a model")
+        if (tokens := open_tokenizer(inputs).get_vocab_size()) > vocab:
+            raise ValueError(f"its tokenizer has {tokens} tokens and the model {vocab}")
     except (ValueError, FileNotFoundError) as error:
         raise BadInput(
-            f"the base cannot be opened: {error}",
-            where=f"input '{BASE}'",
-            fix="give the directory of a causal language model, with its weights and its tokenizer.json",
-        ) from error
+            f"the base in {path} cannot be used: {error}", where=f"input '{BASE}'",
+            fix="give the directory of a causal language model with its tokenizer.json, and set Trial.context",
+        ) from error  # fmt: skip
+
+
+def _base(path: Path, config: Trial) -> Any:
+    """The model to start from; one of transformers may be trained on longer windows than before."""
+    from curate.train import directory, opening
+
+    longer = directory.is_huggingface(path) and directory.inspect(path).context < config.context
+    return opening.open_any(path, config.device, context=config.context if longer else None)
+
+
+def _separator(inputs: Mapping[str, Path], tokenizer: Any) -> int:
+    """The token before each document: the base's own, else the tokenizer's."""
+    from curate.train import directory, opening
+
+    if BASE in inputs and directory.is_huggingface(Path(inputs[BASE])):
+        return opening.separator_of(Path(inputs[BASE]))
+    return separator_of(tokenizer)
 
 
 def _score(model: Any, tokenizer: Any, separator: int, config: Trial, scored: Sequence[Scored]) -> list[Floats]:
