@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from curate.train import branches, checkpoint, distributed, feeding, loop, model
+from curate.train import branches, checkpoint, data, distributed, feeding, feeds, loop, model
 
 SCRIPT = '''
 import sys
@@ -49,6 +49,8 @@ CASES = {
     "ddp without a row": {"parallel": "ddp", "rows": 1},
     "fsdp": {"parallel": "fsdp", "micro": 24, "average": 3},
     "fsdp muon": {"parallel": "fsdp", "optimizer": "muon", "tied": False, "curve": True},
+    "ddp packed": {"parallel": "ddp", "packed": True, "micro": 12},
+    "fsdp packed": {"parallel": "fsdp", "packed": True, "recompute": True, "optimizer": "muon"},
     "fsdp from one process": {"parallel": "fsdp", "begun": True},
     "ddp from one process": {"parallel": "ddp", "begun": True},
     "one process from fsdp": {"parallel": "fsdp", "half": True, "optimizer": "muon"},
@@ -60,11 +62,15 @@ def shape(case):
 
 
 def settings(case):
-    chosen = {key: case[key] for key in ("parallel", "micro", "average", "optimizer") if key in case}
+    chosen = {key: case[key] for key in ("parallel", "micro", "average", "optimizer", "recompute") if key in case}
     return loop.Training(checkpoint_every=7, **chosen)
 
 
 def feed(case):
+    if case.get("packed"):  # documents, padding, rows that count unequally
+        rng = np.random.default_rng(0)
+        tokens = data.pack([rng.integers(1, 97, n) for n in rng.integers(1, 30, 80)], 0)
+        return feeds.BestFit(tokens, context=12, batch=5, steps=20)
     return feeding.StreamFeed(IDS, 12, case.get("rows", 5), 0, 20)
 
 
