@@ -31,7 +31,7 @@ text has at least one.
 All of these also measure length, language and format: a curriculum by any of them is in part one by those. Scripts
 without spaces have words of many characters, and syllables outside English mean nothing.
 
-Cost, MB of text a CPU second: 50 for ``compress``, 60 for ``read``. Elsewhere: orders (train/orders.py).
+Cost, MB of text a CPU second: 50 for ``compress``, 110 for ``read``. Elsewhere: orders (train/orders.py).
 """
 
 from collections.abc import Mapping
