@@ -266,6 +266,16 @@ def test_presets_are_trials():
     assert {name: round(size / 1e6, 1) for name, size in sizes.items()} == {
         "screen": 10.5, "standard": 20.4, "deep": 33.6,
     }  # fmt: skip
+    pytest.importorskip("torch")
+    from curate.train import presets
+
+    for name in sizes:
+        theirs, ours = presets.PRESETS[name], trial.PRESETS[name]
+        shape = theirs.shape
+        assert (shape.width, shape.layers, shape.heads) == (ours.width, ours.layers, ours.heads)
+        assert (shape.hidden, shape.context, shape.qk_norm) == (ours.hidden, ours.context, ours.qk_norm)
+        assert (theirs.lr, theirs.embedding_lr, theirs.batch) == (ours.lr, ours.embedding_lr, ours.batch)
+        assert (shape.vocab, theirs.tokens) == (trial.vocabulary(ours), ours.tokens)
     with pytest.raises(UnknownSetting, match="no preset 'deeper'"):
         Trial.preset("deeper")
 

@@ -94,18 +94,19 @@ def measure(name: str, config: Trial, arms: Arms, scored: Sequence[Scored], runs
     if len(decides) > 1:
         mixes = {what: c for what, c in alone.items() if pairs[what][0] in against}
         each = {(s.name, pairs[what][0]): c.each[s.name] for what, c in mixes.items() for s in decides}
-        out["per_target"] = _family(each, clusters)
+        out["per_target"] = _family(each, {s.name: int(s.clusters.max()) + 1 for s in decides})
         out["target_bpb"] = {s.name: {arm: _bits([s], primary, arm).tolist() for arm in trained} for s in decides}
     for key, group in (("transfer", beside), ("guards", guards)):
         if group:
+            wanted = {mix: RANDOM | {mix: -1.0} for mix in arms.mixes}
             found = {
-                (s.name, mix): panel.compare(
-                    {s.name: target(s)}, {mix: RANDOM | {mix: -1.0}}, aa=panel.AA, resamples=config.resamples,
-                    seed=config.seed,
-                )[mix].all
-                for s in group for mix in arms.mixes
-            }  # fmt: skip
-            out[key] = _family(found, clusters)
+                (s.name, mix): c.all
+                for s in group
+                for mix, c in panel.compare(
+                    {s.name: target(s)}, wanted, aa=panel.AA, resamples=config.resamples, seed=config.seed
+                ).items()
+            }
+            out[key] = _family(found, {s.name: int(s.clusters.max()) + 1 for s in group})
             if key == "guards":
                 named = {f"{guard}\0{mix}": c for (guard, mix), c in found.items()}
                 for pair, cost in panel.costs(named, config.delta).items():
@@ -172,13 +173,15 @@ def _of(
     return {wanted[arm] if by_mix else arm: {**_told(c, clusters), "arm": arm} for arm, c in found.items()}
 
 
-def _family(found: Mapping[tuple[str, str], statistics.Contrast], clusters: int) -> dict[str, dict[str, Any]]:
+def _family(
+    found: Mapping[tuple[str, str], statistics.Contrast], clusters: Mapping[str, int]
+) -> dict[str, dict[str, Any]]:
     """Contrasts by (name, mix), adjusted together: Holm's p and the interval at the level at which it decided."""
     adjusted = panel.adjust({f"{name}\0{mix}": c for (name, mix), c in found.items()})
     out: dict[str, dict[str, Any]] = {}
     for (name, mix), c in found.items():
         a = adjusted[f"{name}\0{mix}"]
-        told = {**_told(statistics.at(c, a.level), clusters), "p_holm": a.p}
+        told = {**_told(statistics.at(c, a.level), clusters[name]), "p_holm": a.p}
         out.setdefault(name, {})[mix] = told
     return out
 

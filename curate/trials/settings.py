@@ -45,7 +45,9 @@ class Trial:
         hidden: width inside the SwiGLU.
         context: tokens of a training window; with a ``base`` too.
         batch: windows a step.
+        qk_norm: whether queries and keys are normalised, without which high rates may diverge in larger shapes.
         lr: peak learning rate, the same for all arms; tune it on random alone.
+        embedding_lr: how many times that for embedding and head.
         warmup: share of the steps in which the rate rises.
         decay: share of the steps, the last ones, in which it falls to zero; 1 is an annealing run.
         average: weights are averaged over so many states of the decay.
@@ -77,7 +79,9 @@ class Trial:
     hidden: int = 192
     context: int = 64
     batch: int = 16
+    qk_norm: bool = False
     lr: float = 5e-3
+    embedding_lr: float = 4.0
     warmup: float = 0.05
     decay: float = 0.2
     average: int = 1
@@ -112,16 +116,17 @@ class Trial:
 # On a CPU, two cores. `smoke` only shows that all is in place; `quick` takes up to 3 minutes, `cpu` up to 8.
 _GPU = Trial(
     instruments=("transformer",), curve=False, delta=0.3, context=1024, batch=64, average=4, device="cuda",
-    precision="bfloat16", compile=True,
+    precision="bfloat16", compile=True, qk_norm=True, embedding_lr=1.0,
 )  # fmt: skip
 PRESETS: Mapping[str, Trial] = {
     "smoke": Trial(instruments=("ngram",), subsamples=2, ngram_bytes=200_000, documents=200, curve=False),
     "quick": Trial(instruments=("ngram",)),
     "cpu": Trial(),
-    # On one H200 in ten minutes. Weights that count, 12 layers width² + width vocabulary: 10.5, 20 and 34 million.
+    # On one H200 in ten minutes; the shapes and rates of curate.train.presets. Weights that count, 12 layers width² +
+    # width vocabulary: 10.5, 20 and 34 million.
     "screen": replace(_GPU, width=256, layers=8, heads=4, hidden=704, tokens=70_000_000, lr=1e-2),
     "standard": replace(_GPU, width=384, layers=8, heads=6, hidden=1024, tokens=55_000_000, lr=8e-3),
-    "deep": replace(_GPU, width=512, layers=8, heads=8, hidden=1376, tokens=65_000_000, lr=6e-3),
+    "deep": replace(_GPU, width=512, layers=8, heads=8, hidden=1408, tokens=65_000_000, lr=6e-3),
     "curve": replace(_GPU, width=384, layers=8, heads=6, hidden=1024, tokens=40_000_000, lr=8e-3, curve=True),
     # From a checkpoint of the constant phase: a third of the mix, and the rate falls to zero (Nemotron used 34 %).
     "anneal": replace(_GPU, tokens=50_000_000, lr=1e-3, share=0.34, warmup=0.0, decay=1.0, average=1),

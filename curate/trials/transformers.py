@@ -76,7 +76,8 @@ def _train(
     from curate.train import feeding, loop, model
 
     training = loop.Training(
-        tokens=tokens, batch=config.batch, lr=config.lr, warmup=config.warmup, decay=config.decay,
+        tokens=tokens, batch=config.batch, lr=config.lr, embedding_lr=config.embedding_lr, warmup=config.warmup,
+        decay=config.decay,
         average=config.average, precision=config.precision, device=config.device, compile=config.compile,
     )  # fmt: skip
     try:
@@ -89,6 +90,7 @@ def _train(
             shape = model.Config(
                 vocab=vocab, width=config.width, layers=config.layers, heads=config.heads, hidden=config.hidden,
                 context=config.context,
+                qk_norm=config.qk_norm,
             )  # fmt: skip
             result = loop.train(shape, training, ids, seed=config.seed + seed)
     except FloatingPointError as error:

@@ -10,7 +10,7 @@ from curate.trials.arms import CONTROLS, REFERENCE, Arms, kind_of
 from curate.trials.composition import NEAR
 from curate.trials.cutting import Repeated
 from curate.trials.lines import interval
-from curate.trials.metrics import FEWEST_DOCUMENTS, Scored, primary_of
+from curate.trials.metrics import FEWEST_DOCUMENTS, TASKS, Scored, primary_of
 from curate.trials.settings import INSTRUMENTS, MOST_EPOCHS, Trial
 
 CAVEATS = (
@@ -109,7 +109,8 @@ def verdict_of(
     multiple = instruments[first].get("multiplier", {}).get(mix)
     alone = f" ({first} alone)" if not others else ""
     sentence = f"{mix}: {verdict}{alone}{' (' + '; '.join(because) + ')' if because else ''}. "
-    sentence += f"Bits per byte saved against random: {numbers}."
+    what = "Bits per byte of gold answers" if config.primary == TASKS else "Bits per byte"
+    sentence += f"{what} saved against random: {numbers}."
     sentence += "".join(f" {x[:1].upper()}{x[1:]}." for x in (*alarms, *costs))
     return {
         "verdict": verdict,
