@@ -1,6 +1,7 @@
 """Runs that were killed, branched and annealed are the runs that were left alone."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -113,7 +114,18 @@ def undisturbed():
 
 def test_a_process_that_is_killed_outright(tmp_path):
     assert killed_at(tmp_path, [60]).tobytes() == undisturbed().tobytes()
-    assert not list(tmp_path.glob("*.tmp")) or len(list(tmp_path.glob("*.safetensors"))) == 1
+
+
+def test_what_a_killed_writer_left_is_removed(tmp_path):
+    """A half-written file older than the last whole one is of the dead; a newer one may be another process's."""
+    saved = tmp_path / "run.safetensors"
+    dead, alive = tmp_path / "run.safetensors.1.tmp", tmp_path / "run.safetensors.2.tmp"
+    loop.fit(model.Decoder(TINY), loop.Training(), stream(30), stop=5, checkpoint=saved)
+    for left in (dead, alive):
+        left.write_bytes(b"half")
+    os.utime(dead, (0, 0))
+    loop.fit(model.Decoder(TINY), loop.Training(), stream(30), stop=10, checkpoint=saved)
+    assert not dead.exists() and alive.exists()
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -138,7 +139,12 @@ def save_run(path: Path, tensors: Mapping[str, Tensor], step: int, run: Mapping[
         unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
         plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
         save_file(plain, unfinished, metadata={"run": json.dumps(run, sort_keys=True), "step": str(step)})
+        before = path.stat().st_mtime if path.exists() else 0.0
         _in_place(unfinished, path)
+        for left in path.parent.glob(f"{path.name}.*.tmp"):
+            with suppress(FileNotFoundError):  # another process finished with it just now
+                if left.stat().st_mtime < before:  # of a process that was killed in the middle of it
+                    left.unlink()
         shutil.rmtree(shards, ignore_errors=True)
     barrier()
 
