@@ -17,6 +17,7 @@ import platform
 import re
 import subprocess
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -87,17 +88,18 @@ def speed(texts: pa.ChunkedArray) -> dict[str, float]:
     docs = pa.table({"text": texts.combine_chunks()})
     size = int(pa.compute.sum(pa.compute.binary_length(docs["text"])).as_py()) / 1e6
     found = {}
-    for name, work in {
+    works: dict[str, Callable[[], pa.Table]] = {
         "compress, level 6": lambda: difficulty.compress(docs, difficulty.Compression()),
         "compress, level 1": lambda: difficulty.compress(docs, difficulty.Compression(level=1)),
         "read": lambda: difficulty.read(docs, difficulty.Reading()),
-    }.items():
+    }
+    for name, work in works.items():
         work()
         found[name] = round(size / median(seconds(work) for _ in range(ROUNDS)), 1)
     return found
 
 
-def seconds(work: Any) -> float:
+def seconds(work: Callable[[], pa.Table]) -> float:
     begun = time.process_time()
     work()
     return time.process_time() - begun
@@ -111,7 +113,7 @@ def levels(table: pa.Table) -> dict[str, float]:
     left, right = left[pairs], right[pairs]
     harder = np.where(rank[left] > rank[right], left, right)
     easier = left + right - harder
-    out = {"pairs": len(left)}
+    out: dict[str, float] = {"pairs": len(left)}
     for name, values in found.items():
         sign = -1 if difficulty.EASY.get(name) == "high" else 1
         out[name] = round(float((sign * values[harder] > sign * values[easier]).mean()), 3)

@@ -27,9 +27,8 @@ Two warnings that hold for every curriculum. Scores of texts go along with lengt
 is also an order by those. And where the learning rate falls at the end, what is read last is read with the smallest
 steps: compare with a shuffle under the same schedule.
 
-Cost: a sort or two of as many numbers as there are documents, each epoch: 2 (a shuffle) to 8 CPU seconds for 10 million,
-and up to 50 bytes a document meanwhile. Elsewhere: difficulty
-(difficulty.py), rows (packing.py), feeds one after the other (phases.py).
+Cost: a sort or two of as many numbers as there are documents, each epoch; 2 (a shuffle) to 8 CPU seconds for 10
+million. Elsewhere: difficulty (curate/difficulty.py), rows (packing.py), feeds one after the other (phases.py).
 """
 
 import hashlib
@@ -172,7 +171,7 @@ class Paced(_Graded):
 
     ``linear``              p: each stage reads the next group of difficulty, and every document is read once.
     ``inverse_quadratic``   1 - (1 - p)^2: the pool opens fast, the hard end waits for less long; each once.
-    ``root``                the square root of p, the pace of Platanios et al. (2019, eq. 4); each once.
+    ``root``                the square root of p, the pace of Platanios et al. (2019); each once.
     ``quadratic``           p^2: easy documents are read several times before the pool opens, and some hard ones are
                             not read at all in an epoch.
 
@@ -463,7 +462,8 @@ class Mixture(_Drawn):
     with much is read in part; ``passes`` tells how often. Within a phase the domains are mixed evenly at random.
 
     Upsampling in two phases, as Blakeney et al.: the base mix for 80 % of the tokens, then the same with the domains of
-    interest weighed up; they tried 5 to 30 % and found 10 to 20 % best for most tasks, at one run each.
+    interest weighed up. At 7B weights and 1T tokens they tried the last 5, 10, 20 and 30 %: MMLU was best with 10 %,
+    GSM8K still rose at 30 %, and language understanding lost; one run each.
 
     Args:
         domains: int (documents,), the number of each document's domain, not negative.
