@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from curate.train.conditioning import Controls, lines, meco, sentences, threshold
 from curate.train.hosts import host, metadata
+from curate.train.loop import Training, fit
+from curate.train.model import Config, Decoder
 from curate.train.orders import Sorted
 from curate.train.tokenising import encode
 
@@ -188,3 +190,20 @@ def test_sentences_end_at_marks_before_white_space():
 def test_settings_that_make_no_sense_are_refused(make):
     with pytest.raises(ValueError, match="give"):
         make()
+
+
+def test_a_run_trains_across_its_border_and_no_other_goes_on_from_it(tmp_path):
+    """The loss covers the text and its ends alone, whichever leg it is in; another share is another run."""
+    texts = [f"Document {i} says {'very ' * (i % 5)}little of {i * 7}." for i in range(40)]
+    tokens = told(texts, [f"https://{i % 4}.example.org/x" for i in range(40)])
+    feed = meco(tokens, context=64, batch=2, steps=6, share=0.5)
+
+    def train(feed):
+        model = Decoder(Config(vocab=257, width=32, layers=1, heads=2, context=64), seed=0)
+        return fit(model, Training(batch=2), feed, checkpoint=tmp_path / "run")
+
+    result = train(feed)
+    assert result.tokens == sum(feed.batch(step).tokens for step in range(6))
+    assert np.isfinite(result.losses).all()
+    with pytest.raises(ValueError, match="run"):
+        train(meco(tokens, context=64, batch=2, steps=6, share=0.34))
