@@ -96,8 +96,7 @@ class Finetune:
         weight_decay: of the matrices.
         seed: of the order, and of adapters.
         precision: ``float32``, or ``bfloat16``, which is 1.5 times as fast on CPUs that have it and slow on others.
-        context: tokens of a window, for a model of transformers; None for all it has, but 1,024 at most. A small model
-            keeps its own.
+        context: tokens of a window; None for as many as the model has, of a model of transformers 1,024 at most.
         rank: rank of adapters that learn in place of the weights; 0 for the weights themselves.
         alpha: adapters are multiplied by alpha / rank.
         targets: patterns of the names of layers that have adapters; ``*`` is every matrix but embedding and head.
@@ -200,7 +199,7 @@ def finetune(docs: pa.Table, config: Finetune, out: Path, base: Path) -> dict[st
         embedding_lr=embedding_lr if config.embedding_lr is None else config.embedding_lr,
         weight_decay=config.weight_decay, precision=config.precision, micro=AT_ONCE if theirs else None,
     )  # fmt: skip
-    context = model.config.context
+    context = model.config.context if config.context is None else config.context
     ids = _ids(docs, open_tokenizer(base, where=where), separator, context, training, where)
     if config.rank:
         try:

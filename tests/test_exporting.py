@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_huggingface import write_tokenizer
 
-from curate.train import exporting, huggingface, model
+from curate.train import checkpoint, exporting, huggingface, model, opening
 
 SHAPE = {"vocab": 320, "width": 24, "layers": 2, "heads": 3, "hidden": 40, "context": 12}
 SHAPES = {
@@ -159,3 +159,33 @@ def test_what_cannot_be_exported(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"holds no config\.json"):
         exporting.load(tmp_path)
     assert not exporting.is_export(tmp_path)
+
+
+def test_one_way_to_open_all_kinds(tmp_path):
+    """What we save and what we export open as a Decoder; the same files without our mark as a model of transformers."""
+    ours = random_model(SHAPES["tied"])
+    checkpoint.save(ours, tmp_path / "saved", separator=3)
+    write_tokenizer(tmp_path / "exported")
+    exporting.export(ours, tmp_path / "exported", tokenizer=tmp_path / "exported", separator=4)
+    exporting.export(ours, tmp_path / "theirs", tokenizer=tmp_path / "exported", separator=5)
+    edit(tmp_path / "theirs", curate=None)
+    rows = torch.randint(0, 320, (3, 9), generator=torch.Generator().manual_seed(3))
+    wanted = ours.nats(rows[:, :-1], rows[:, 1:])
+    kinds = {"saved": model.Decoder, "exported": model.Decoder, "theirs": huggingface.HuggingFace}
+    for separator, (name, kind) in enumerate(kinds.items(), 3):
+        assert opening.is_model(tmp_path / name)
+        opened = opening.open_any(tmp_path / name)
+        assert type(opened) is kind
+        torch.testing.assert_close(opened.nats(rows[:, :-1], rows[:, 1:]), wanted, rtol=1e-4, atol=1e-4)
+        assert opening.separator_of(tmp_path / name) == separator
+        assert opened.config.context == 12
+    assert opening.open_any(tmp_path / "theirs", context=7).config.context == 7
+    assert opening.open_any(tmp_path / "theirs", most=7).config.context == 7
+    assert opening.open_any(tmp_path / "theirs", most=70).config.context == 12
+    assert opening.open_any(tmp_path / "exported", context=7).config.context == 12
+    with pytest.raises(ValueError, match="has 12 positions; a context of 13 is impossible"):
+        opening.open_any(tmp_path / "saved", context=13)
+    assert not opening.is_model(tmp_path)
+    checkpoint.save(ours, tmp_path / "saved")
+    with pytest.raises(ValueError, match="names no separator"):
+        opening.separator_of(tmp_path / "saved")

@@ -3,8 +3,10 @@
 import json
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -12,7 +14,8 @@ from test_exporting import SHAPES, random_model
 from test_huggingface import CONTEXT, some_rows, write_model, write_tokenizer
 from torch import nn
 
-from curate.train import exporting, huggingface, lora
+from curate.train import exporting, huggingface, loop, lora
+from curate.train.feed import Batch
 
 
 class Two(nn.Module):
@@ -271,6 +274,56 @@ def test_rank_stabilised_scale_is_read(tmp_path):
     again = random_model(SHAPES["tied"])
     lora.load(again, tmp_path)
     assert torch.equal(nats(again), nats(model))
+
+
+class Documents:
+    """A feed of rows that hold two documents each."""
+
+    steps, epochs = 12, 1.0
+
+    def batch(self, step: int) -> Batch:
+        ids = np.random.default_rng(step).integers(0, 8, (4, 13))
+        return Batch(ids, documents=np.repeat([[0] * 6 + [1] * 7], 4, axis=0).astype(np.int32))
+
+    def identity(self) -> dict[str, int]:
+        return {"documents": 2}
+
+
+def test_a_killed_run_of_adapters_continues_bit_by_bit(fresh, tmp_path):
+    """The loop trains adapters alone, keeps nothing else in its checkpoint, and continues where it was."""
+    settings = loop.Training(lr=1e-2, checkpoint_every=5, line=1)
+
+    def begun() -> nn.Module:
+        model = fresh()
+        lora.attach(model, lora.Lora(r=2))
+        return model
+
+    def kill(line) -> None:
+        if line.step >= 7:
+            raise KeyboardInterrupt
+
+    whole = loop.fit(begun(), settings, Documents())
+    assert whole.losses[-1] < whole.losses[0] - 0.1
+    saved = tmp_path / "checkpoint.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        loop.fit(begun(), settings, Documents(), checkpoint=saved, watch=kill)
+    assert not [name for name in load_file(saved) if ".base." in name or "embed" in name]
+    again = loop.fit(begun(), settings, Documents(), checkpoint=saved)
+    assert again.losses.tobytes() == whole.losses.tobytes()
+    for mine, other in zip(again.model.parameters(), whole.model.parameters(), strict=True):
+        assert torch.equal(mine, other)
+
+
+def test_all_weights_of_a_wrapped_model_train_in_the_loop(tmp_path):
+    """In one pass or in parts, with recomputed activations or without: the same curve."""
+    write_model(tmp_path, "Llama")
+    plain, parts = loop.Training(lr=3e-3, embedding_lr=1.0), {"micro": 16, "recompute": True}
+    curves = [
+        loop.fit(huggingface.open_model(tmp_path), settings, Documents()).losses
+        for settings in (plain, replace(plain, **parts))
+    ]
+    assert curves[0][-1] < curves[0][0] - 0.5
+    np.testing.assert_allclose(curves[1], curves[0], rtol=1e-4)
 
 
 PEFT = """

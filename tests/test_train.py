@@ -39,22 +39,6 @@ def some_ids(n: int, seed: int = 0, vocab: int = 97) -> np.ndarray:
 # --------------------------------------------------------------------------------------------------------------- model
 
 
-@pytest.mark.parametrize("tied", [True, False])
-def test_it_is_a_llama(tied, tmp_path):
-    """transformers opens what export_hf writes, and computes the same logits and the same loss."""
-    from transformers import LlamaForCausalLM
-
-    ours = random_model(model.Config(vocab=97, width=24, layers=2, heads=3, hidden=40, context=12, tied=tied))
-    model.export_hf(ours, tmp_path)
-    theirs = LlamaForCausalLM.from_pretrained(tmp_path).eval()
-    rows = torch.randint(0, 97, (3, 12), generator=torch.Generator().manual_seed(3))
-    with torch.no_grad():
-        there = theirs(rows, labels=rows)
-        torch.testing.assert_close(ours.logits(rows), there.logits, rtol=1e-4, atol=1e-4)
-    mean = ours.nats(rows[:, :-1], rows[:, 1:]).mean()
-    assert float(mean) == pytest.approx(float(there.loss), rel=1e-5)
-
-
 def test_gradients_are_those_of_the_formulas(monkeypatch):
     """What is written out by hand (norm, gate, head) agrees with autograd on the plain formulas."""
     monkeypatch.setattr(crossentropy, "ROWS", 7)

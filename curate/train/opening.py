@@ -24,12 +24,12 @@ def open_any(
         path: a directory of one of the three kinds.
         device: ``cpu`` or ``cuda``.
         dtype: of the weights of a model of transformers (a ``Decoder``'s are float32 always).
-        context: positions to use of a model of transformers; a ``Decoder`` has as many as it was made with.
+        context: positions that will be used; a ``Decoder`` has as many as it was made with, whether used or not.
         most: positions to use at most of a model of transformers, where ``context`` is None and it has more.
 
     Raises:
         FileNotFoundError: no such directory, or a file of it is missing.
-        ValueError: a directory that cannot be used, see ``directory.inspect``; or another context for a ``Decoder``.
+        ValueError: a directory that cannot be used, see ``directory.inspect``; or a context that it has not.
     """
     if is_model(path) and not is_huggingface(path):
         model = checkpoint.load(path, device)
@@ -39,10 +39,9 @@ def open_any(
         if context is None and most is not None:
             context = min(inspect(path).context, most)
         return huggingface.open_model(path, device, dtype, context=context)
-    if context not in (None, model.config.context):
+    if context is not None and context > model.config.context:
         raise ValueError(
-            f"the model in {path} has a context of {model.config.context}, not {context}; leave the context out, and "
-            "give shorter windows where they are wanted"
+            f"the model in {path} has {model.config.context} positions; a context of {context} is impossible, use less"
         )
     return model
 
