@@ -73,12 +73,12 @@ def measured(lengths: np.ndarray, context: int) -> dict[str, float | int]:
         rows = packing.best_fit_rows(lengths, context)
         seconds.append(time.process_time() - start)
     report = packing.report(lengths, rows, context)
-    cut = np.bincount(packing.cut_stream(lengths, context).pieces.document, minlength=len(lengths))
+    stream = packing.report(lengths, packing.cut_stream(lengths, context), context)
     windows = packing.best_fit_rows(lengths, context, max(1, int(WINDOW_ROWS * (context + 1) / (lengths.mean() + 1))))
     return {
         "seconds": min(seconds), "documents_per_second": len(lengths) / min(seconds), "rows": report.rows,
         "fewest": report.fewest, "waste": report.waste, "truncated": report.truncated, "longer": report.split,
-        "truncated_by_concatenation": int(((cut > 1) & (lengths <= context)).sum()),
+        "truncated_by_concatenation": stream.truncated,
         "waste_in_windows": packing.report(lengths, windows, context).waste,
     }  # fmt: skip
 

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.train import data, feeds, model, packing, score, tokenising
+from curate.train import data, decomposition, feeds, loop, model, packing, score, tokenising
 from curate.train.orders import Shuffled, Sorted, Subset
 
 SEP = 99
@@ -319,3 +319,30 @@ def test_masked_spans_are_read_and_not_scored():
     assert found.tokens.tolist() == [4, 2]
     assert masked.scored.tolist() == [4, 2]
     np.testing.assert_allclose(found.nats, [whole.nats[0] - begin.nats[0], whole.nats[1]], rtol=1e-5)
+
+
+def test_a_stream_cuts_fewer_than_it_touches():
+    """Rows of 4 tokens and the id before: [SEP a b c SEP] [SEP d e SEP f] [f g h SEP i]: only the third text is cut."""
+    rows = packing.cut_stream(np.array([3, 2, 3, 3]), 4)
+    assert rows.pieces.document.tolist() == [0, 1, 1, 2, 2, 3]
+    assert rows.pieces.size.tolist() == [3, 0, 2, 1, 2, 1]
+    assert packing.report(np.array([3, 2, 3, 3]), rows, 4).truncated == 1
+
+
+@pytest.mark.parametrize("kind", ["best fit", "masked", "stream", "powers of two"])
+def test_a_model_learns_from_every_feed(kind):
+    """Each token follows from the one before: the loss falls to what the first tokens and ends cost."""
+    rng = np.random.default_rng(0)
+    tokens = data.pack([(np.arange(n) * 3 + rng.integers(50)) % 61 for n in rng.integers(1, 60, 400)], 61)
+    feed = {
+        "best fit": lambda: feeds.BestFit(tokens, 32, 16, steps=60),
+        "masked": lambda: feeds.Concatenated(tokens, 32, 16, steps=60, masked=True),
+        "stream": lambda: feeds.Concatenated(tokens, 32, 16, steps=60),
+        "powers of two": lambda: decomposition.Decomposed(tokens, 512, smallest=4, largest=32, cycles=2, steps=60),
+    }[kind]()
+    decoder = model.Decoder(model.Config(vocab=62, width=32, layers=1, heads=2, hidden=64, context=32))
+    result = loop.fit(decoder, loop.Training(lr=1e-2), feed)
+    assert result.losses[0] == pytest.approx(np.log(62), rel=0.03)
+    assert result.tail() < 1.0
+    assert result.tokens == sum(feed.batch(s).tokens for s in range(60))
+    assert result.epochs == pytest.approx(feed.epochs)

@@ -246,13 +246,13 @@ def cut_stream(lengths: np.ndarray, context: int) -> Rows:
 
 
 def report(lengths: np.ndarray, rows: Rows, context: int, dropped: int = 0) -> Report:
-    """What best-fit packing did; ``lengths`` as for best_fit_rows."""
-    whole = np.bincount(rows.pieces.document, minlength=len(lengths)) if len(lengths) else np.empty(0, dtype=np.int64)
+    """What packing did; ``lengths`` as for best_fit_rows."""
+    cut = np.bincount(rows.pieces.document[rows.pieces.size > 0], minlength=len(lengths)) > 1
     ids = int((rows.pieces.size + 1).sum())
     room = len(rows) * (context + 1)
     return Report(
         documents=len(lengths), tokens=int(lengths.sum()), pieces=len(rows.pieces.size), rows=len(rows),
         fewest=-(-ids // (context + 1)), waste=1 - ids / room if room else 0.0,
-        truncated=int(((whole > 1) & (lengths <= context)).sum()), split=int((lengths > context).sum()),
+        truncated=int((cut & (lengths <= context)).sum()), split=int((lengths > context).sum()),
         dropped=dropped,
     )  # fmt: skip
