@@ -116,8 +116,8 @@ def test_a_compute_multiplier_that_is_known():
 
 
 def test_intervals_of_compute_hold_the_truth():
-    held = sum(got.low <= true <= got.high for got, true in (saved(0.003, seed) for seed in range(15)))
-    assert held >= 11
+    held = sum(got.low <= true <= got.high for got, true in (saved(0.003, seed) for seed in range(8)))
+    assert held >= 6
 
 
 def test_beyond_the_baselines_runs_nothing_is_told():

@@ -29,12 +29,12 @@ def test_a_curve_by_hand():
 
 @given(st.floats(0, 3), st.floats(0.1, 3), st.floats(0.06, 0.98))
 def test_planted_curves_are_read_off_right(e: float, b: float, beta: float):
-    """E, b and beta are hard to tell apart from four points; what lies between the points is not."""
+    """E, b and beta lie in a long valley; what lies between the points is found all the same."""
     x = np.array([0.25, 0.5, 1, 2])
     curve = fit(x, (e + b * x**-beta)[None])
     at = np.array([0.3, 0.7, 1.4])
-    assert curve.loss(at) == pytest.approx(e + b * at**-beta, rel=5e-4)
-    assert float(curve.scale(np.array([e + b * 1.7**-beta]))[0]) == pytest.approx(1.7, rel=0.01)
+    assert curve.loss(at) == pytest.approx(e + b * at**-beta, rel=1e-7)
+    assert float(curve.scale(np.array([e + b * 1.7**-beta]))[0]) == pytest.approx(1.7, rel=1e-5)
 
 
 def test_a_fit_stays_within_its_bounds_and_does_not_depend_on_its_company():
@@ -54,9 +54,9 @@ def squared(curve: Power, losses: np.ndarray) -> np.ndarray:
 
 def test_no_point_of_a_fine_grid_fits_better():
     rng = np.random.default_rng(1)
-    losses = KNOWN * (1 + rng.normal(0, 0.02, (5, 4)))
+    losses = KNOWN * (1 + rng.normal(0, 1, (40, 4)) * np.repeat([0.002, 0.02], 20)[:, None])
     got = squared(fit(QUARTERS, losses), losses)
-    best = np.full(5, np.inf)
+    best = np.full(40, np.inf)
     for beta in np.linspace(0.05, 1, 200):
         for q in [0, *np.geomspace(1e-3, 1e2, 200)]:
             shape = np.log(q + QUARTERS**-beta)
@@ -95,10 +95,10 @@ def simulate(rng: np.random.Generator, worth: float, seeds: int = 5) -> tuple[np
 def test_intervals_hold_the_truth(worth: float):
     rng = np.random.default_rng(3)
     held = 0
-    for i in range(40):
+    for i in range(30):
         m = from_seeds(QUARTERS, *simulate(rng, worth), draws=150, seed=i)
         held += m.low <= worth <= m.high
-    assert 0.87 <= held / 40
+    assert 0.87 <= held / 30
 
 
 def test_doubled_data_gives_two():
@@ -110,7 +110,7 @@ def test_pooled_noise_makes_the_interval_of_few_seeds_narrower_and_still_hold():
     """Three seeds: pooled with the A/A difference and noise on record, the tails are those of 14 degrees."""
     rng = np.random.default_rng(9)
     held, narrower = 0, []
-    for i in range(40):
+    for i in range(30):
         one, mix = simulate(rng, 1.5, seeds=3)
         two, _ = simulate(rng, 1.0, seeds=3)
         both = (one + two) / 2
@@ -121,7 +121,7 @@ def test_pooled_noise_makes_the_interval_of_few_seeds_narrower_and_still_hold():
         held += m.low <= 1.5 <= m.high
         alone = from_seeds(QUARTERS, both, mix, draws=150, seed=i)
         narrower.append(math.log(m.high / m.low) / math.log(alone.high / alone.low))
-    assert held >= 34
+    assert held >= 25
     assert np.median(narrower) < 0.8
 
 

@@ -37,7 +37,7 @@ from curate.train.statistics import Contrast, Floats, Ints, resample
 
 SLOWEST, FASTEST = 0.05, 1.0  # beta
 POINTS = 4  # budgets below which no curve is fitted
-STEPS = 60  # of the fit, from the best point of the grid
+STEPS = 40  # of the fit at most, from the best point of the grid
 
 
 class Power(NamedTuple):
@@ -208,69 +208,84 @@ def item_covariance(nats: Floats, size: Ints, *, clusters: Ints, resamples: int 
 def fit(scales: Floats, losses: Floats) -> Power:
     """Fit one curve to each row of losses, float64 (curves, points): least squares of log L within the bounds.
 
-    With q = E / b the curve is log L = log b + log(q + x^-beta), so for given (q, beta) the best log b is a mean. The
-    best point of a grid of (q, beta) is improved by Levenberg and Marquardt's steps, all curves at once, and E = 0 is
-    tried by itself, as the grid's q never gets there.
+    E, b and beta lie in a long curved valley, where every method crawls. The same curves described by their loss at the
+    smallest budget, at the largest, and by beta are nearly straight in all three, so Levenberg and Marquardt's steps
+    arrive after a few; all curves take them at once, each from the best point of a grid of (E / b, beta). E = 0 is
+    tried by itself, a straight line in log L and log D.
     """
     x, y = np.asarray(scales, dtype=np.float64), np.log(np.atleast_2d(losses))
-    beta = np.geomspace(SLOWEST, FASTEST, 40)
-    q = np.geomspace(1e-3, 1e3, 61)
-    grid = np.stack(np.meshgrid(np.log(q), np.log(beta), indexing="ij"), axis=-1).reshape(-1, 2)
-    shapes = _shape(grid[:, 0], grid[:, 1], x)
+    order = np.argsort(x)
+    x, y = x[order], y[:, order]
+    beta, first, last, error = _improve(x, y, *_start(x, y))
+    top, low = x[0] ** -beta, x[-1] ** -beta
+    b = (np.exp(first) - np.exp(last)) / (top - low)
+    e = np.maximum(np.exp(last) - b * low, 0.0)
+    lx = np.log(x) - np.log(x).mean()
+    away = y - y.mean(axis=1, keepdims=True)
+    slope = np.clip(-(away @ lx) / (lx @ lx), SLOWEST, FASTEST)
+    level = y.mean(axis=1) + slope * np.log(x).mean()
+    plain = ((y - level[:, None] + slope[:, None] * np.log(x)) ** 2).sum(axis=1) <= error
+    return Power(np.where(plain, 0.0, e), np.where(plain, np.exp(level), b), np.where(plain, slope, beta))
+
+
+def _start(x: Floats, y: Floats) -> tuple[Floats, Floats, Floats]:
+    """The best of a grid of E / b and beta, for which log b is a mean: beta, and log L at both ends."""
+    q, beta = (g.ravel() for g in np.meshgrid(np.geomspace(1e-3, 1e3, 61), np.geomspace(SLOWEST, FASTEST, 40)))
+    shapes = np.log(q[:, None] + x[None, :] ** -beta[:, None])
     centred = shapes - shapes.mean(axis=1, keepdims=True)
     away = y - y.mean(axis=1, keepdims=True)
     best = np.empty(len(y), dtype=np.int64)
     for at in range(0, len(y), 1_000):
         best[at : at + 1_000] = ((centred**2).sum(axis=1) - 2 * away[at : at + 1_000] @ centred.T).argmin(axis=1)
-    theta = np.column_stack([(y - shapes[best]).mean(axis=1), grid[best]])
-    theta, error = _improve(theta, x, y)
-    # E = 0: a straight line in log L and log x, its slope within the bounds.
-    lx = np.log(x) - np.log(x).mean()
-    flat = np.clip(-(away @ lx) / (lx @ lx), SLOWEST, FASTEST)
-    start = y.mean(axis=1) + flat * np.log(x).mean()
-    plain = ((y - start[:, None] + flat[:, None] * np.log(x)) ** 2).sum(axis=1) <= error
-    b = np.exp(np.where(plain, start, theta[:, 0]))
-    return Power(np.where(plain, 0.0, np.exp(theta[:, 0] + theta[:, 1])), b, np.where(plain, flat, np.exp(theta[:, 2])))
+    level = (y - shapes[best]).mean(axis=1)
+    return beta[best], level + shapes[best, 0], level + shapes[best, -1]
 
 
-def _shape(u: Floats, v: Floats, x: Floats) -> Floats:
-    """log(q + x^-beta), float64 (curves, points), for u = log q and v = log beta."""
-    return np.log(np.exp(u)[:, None] + x[None, :] ** -np.exp(v)[:, None])
+def _improve(x: Floats, y: Floats, beta: Floats, first: Floats, last: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+    """Levenberg and Marquardt's steps on (log L at the smallest budget, at the largest, beta), and the squared errors.
 
+    With w the share of the smallest budget's loss in a point's, L = w L_first + (1 - w) L_last.
+    """
+    lx = np.log(x)
+    theta = np.column_stack([first, last, beta])
 
-def _improve(theta: Floats, x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Levenberg and Marquardt's steps on (log b, log q, log beta); returns them and the squared errors."""
-    low, high = np.array([-np.inf, math.log(1e-6), math.log(SLOWEST)]), np.array([np.inf, math.log(1e6), 0.0])
-    damping = np.full(len(theta), 1e-3)
+    def bounded(t: Floats) -> Floats:
+        """E >= 0 is beta >= log(L_first / L_last) / log(D_last / D_first); losses do not rise with data."""
+        start = np.maximum(t[:, 0], t[:, 1] + 1e-9)
+        least = np.maximum((start - t[:, 1]) / (lx[-1] - lx[0]), SLOWEST)
+        return np.column_stack([start, t[:, 1], np.minimum(np.maximum(t[:, 2], least), FASTEST)])
 
-    def residual(t: Floats) -> Floats:
-        return y - t[:, :1] - _shape(t[:, 1], t[:, 2], x)
+    def curve(t: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+        """Residuals, w, its derivative by beta, and L."""
+        g = np.exp(-t[:, 2:3] * lx)
+        dg = -lx * g
+        span, dspan = g[:, :1] - g[:, -1:], dg[:, :1] - dg[:, -1:]
+        w = (g - g[:, -1:]) / span
+        dw = (dg - dg[:, -1:]) / span - w * dspan / span
+        loss = w * np.exp(t[:, :1]) + (1 - w) * np.exp(t[:, 1:2])
+        return y - np.log(loss), w, dw, loss
 
-    r = residual(theta)
+    theta = bounded(theta)
+    r, w, dw, loss = curve(theta)
     error = (r**2).sum(axis=1)
+    damping = np.full(len(theta), 1e-3)
     for _ in range(STEPS):
-        q, beta = np.exp(theta[:, 1:2]), np.exp(theta[:, 2:3])
-        power = x[None, :] ** -beta
-        whole = q + power
-        jacobian = np.stack([np.ones_like(power), q / whole, -beta * np.log(x) * power / whole], axis=2)
+        one, two = np.exp(theta[:, :1]), np.exp(theta[:, 1:2])
+        jacobian = np.stack([w * one / loss, (1 - w) * two / loss, dw * (one - two) / loss], axis=2)
         gradient = np.einsum("kpi,kp->ki", jacobian, r)
-        stuck = ((theta <= low) & (gradient < 0)) | ((theta >= high) & (gradient > 0))
-        jacobian = np.where(stuck[:, None, :], 0.0, jacobian)
         normal = np.einsum("kpi,kpj->kij", jacobian, jacobian)
         size = np.maximum(np.einsum("kii->ki", normal), 1e-12)
         normal[:, range(3), range(3)] += damping[:, None] * size + 1e-15
-        step = np.linalg.solve(normal, np.where(stuck, 0.0, gradient)[..., None])[..., 0]
-        tried = np.clip(theta + step, low, high)
-        left = residual(tried)
-        less = (left**2).sum(axis=1)
+        tried = bounded(theta + np.linalg.solve(normal, gradient[..., None])[..., 0])
+        new = curve(tried)
+        less = (new[0] ** 2).sum(axis=1)
         better = less < error
-        theta, r, error = (
-            np.where(better[:, None], tried, theta),
-            np.where(better[:, None], left, r),
-            np.minimum(less, error),
-        )
-        damping = np.clip(np.where(better, damping / 5, damping * 4), 1e-12, 1e8)
-    return theta, error
+        if (np.where(better, error - less, 0.0) <= 1e-14).all() and (damping > 1e3).all():
+            break
+        theta, error = np.where(better[:, None], tried, theta), np.minimum(less, error)
+        r, w, dw, loss = (np.where(better[:, None], a, b) for a, b in zip(new, (r, w, dw, loss), strict=True))
+        damping = np.clip(np.where(better, damping / 10, damping * 10), 1e-12, 1e8)
+    return theta[:, 2], theta[:, 0], theta[:, 1], error
 
 
 def _line(x: Floats, losses: Floats) -> tuple[Floats, Floats]:

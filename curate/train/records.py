@@ -83,12 +83,14 @@ class Recomputed:
     """The statistics of one instrument.
 
     Args:
-        contrasts: by name, each over all targets and over each alone.
-        gate: the A/A test, 99 %.
+        contrasts: by name, over all targets of costs and over each alone; percent. Empty where there are none.
+        scores: the same over targets of scores; points.
+        gate: the A/A test, 99 %, on costs where there are any.
         bpb: target to arm to bits per byte at each seed; empty for targets of scores.
     """
 
     contrasts: dict[str, Compared]
+    scores: dict[str, Compared]
     gate: Contrast
     bpb: dict[str, dict[str, list[float]]]
 
@@ -199,15 +201,17 @@ def recompute(
     for name, found in read(folder, scores=scores).items():
         arms = sorted(set(next(iter(found.targets.values())).nats) - set(BASELINE))
         default = {arm: {**dict.fromkeys(BASELINE, 1 / len(BASELINE)), arm: -1.0} for arm in arms}
+        wanted = default if pairs is None else pairs
+        costs = {target: x for target, x in found.targets.items() if x.relative}
+        points = {target: x for target, x in found.targets.items() if not x.relative}
         out[name] = Recomputed(
-            contrasts=compare(
-                found.targets, default if pairs is None else pairs, aa=AA, prior=prior, level=level,
-                resamples=resamples, seed=seed,
-            ),
-            gate=gate(found.targets, resamples=resamples, seed=seed),
+            contrasts=compare(costs, wanted, aa=AA, prior=prior, level=level, resamples=resamples, seed=seed)
+            if costs else {},
+            scores=compare(points, wanted, aa=AA, level=level, resamples=resamples, seed=seed) if points else {},
+            gate=gate(costs or points, resamples=resamples, seed=seed),
             bpb={
                 target: {arm: bits_per_byte(nats, found.size[target]).tolist() for arm, nats in x.nats.items()}
-                for target, x in found.targets.items() if x.relative
+                for target, x in costs.items()
             },
         )  # fmt: skip
     return out
