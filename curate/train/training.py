@@ -111,7 +111,7 @@ class Result:
         cpu_seconds: CPU seconds, of this process.
         tokens_per_second: by the wall clock, of this process.
         tokens_per_cpu_second: the same by CPU time.
-        mfu: share of the device's peak arithmetic that was used, by ``flops_per_token`` of the model and the tokens that
+        mfu: share of the device's peak arithmetic that was used, by the model's ``flops_per_token`` and the tokens that
             counted (hardware.py); None where the peak is not known.
         evaluations: steps done, and what ``evaluate`` gave there.
     """
