@@ -255,6 +255,29 @@ def test_on_a_gpu_a_job_is_a_seed_and_the_words_are_others(tmp_path: Path):
     assert trial.experiment_for(QUICK) is trial.experiment
 
 
+def test_without_a_gpu_a_run_says_so(tmp_path: Path, tokenizer: Path):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    small = {"tokens": 2_000, "context": 32, "batch": 4, "width": 32, "hidden": 64, "layers": 1, "compile": False}
+    config = Trial.preset("standard", **small)
+    given = {**inputs(tmp_path, mix=pool(300, 3)), "tokenizer": tokenizer}
+    job = next(j for j in trial.jobs(config, given) if j["instrument"] == "transformer")
+    assert [run["arm"] for run in job["runs"]] == ["random", "random'", "mix"]
+    with pytest.raises(BadInput, match="none is seen here"):
+        trial.work(job, config, given)
+
+
+def test_a_guard_that_stands_in_an_arm_is_told(tmp_path: Path):
+    guard = documents("other", 60, 98)
+    given = with_more(tmp_path, inputs(tmp_path, mix=documents("target", 450, 3) + guard[:2]), guard_other=guard)
+    found = carry_out(QUICK, given)
+    assert found["verdicts"]["mix"]["verdict"] == "closer to the target"       # no leak: it does not decide
+    assert found["leak"]["beside"]["arm:mix"]["guard:other"]["whole"] == 2
+    assert any("arm:mix holds 2 documents of guard:other whole" in line for line in found["caveats"])
+
+
 def test_presets_are_trials():
     for name, config in trial.PRESETS.items():
         assert Trial.preset(name, resamples=7) == replace(config, resamples=7)

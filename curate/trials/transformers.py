@@ -73,7 +73,15 @@ def _train(
     ids: np.ndarray, tokens: int, arm: str, seed: int, config: Trial, inputs: Mapping[str, Path], vocab: int
 ) -> tuple[Any, np.ndarray]:
     """A trained model and its losses."""
+    import torch
+
     from curate.train import feeding, loop, model
+
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise BadInput(
+            "the trial asks for a GPU, and none is seen here", where="Trial.device",
+            fix='device="cpu", or an engine whose workers have a GPU',
+        )  # fmt: skip
 
     training = loop.Training(
         tokens=tokens, batch=config.batch, lr=config.lr, embedding_lr=config.embedding_lr, warmup=config.warmup,
