@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.train import ngram
@@ -27,6 +27,7 @@ def test_a_curve_by_hand():
     assert multiplier(scales, losses, 0.9).estimate == math.inf       # below E: no amount of data would do
 
 
+@settings(deadline=None)
 @given(st.floats(0, 3), st.floats(0.1, 3), st.floats(0.06, 0.98))
 def test_planted_curves_are_read_off_right(e: float, b: float, beta: float):
     """E, b and beta lie in a long valley; what lies between the points is found all the same."""

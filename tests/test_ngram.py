@@ -6,7 +6,7 @@ from math import log
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.text import string_buffers
@@ -57,6 +57,7 @@ def test_by_hand():
 texts = st.lists(st.binary(max_size=12) | st.lists(st.sampled_from(b"\x00ab\xff"), max_size=24).map(bytes), max_size=6)
 
 
+@settings(deadline=None)
 @given(texts, texts, st.integers(1, 6), st.sampled_from([0.25, 0.75]))
 def test_equals_brute_force(train: list[bytes], test: list[bytes], order: int, discount: float):
     np.testing.assert_allclose(
@@ -65,6 +66,7 @@ def test_equals_brute_force(train: list[bytes], test: list[bytes], order: int, d
     )
 
 
+@settings(deadline=None)
 @given(texts, st.lists(st.sampled_from(b"\x00ab\xff"), max_size=7).map(bytes))
 def test_next_bytes_sum_to_one(train: list[bytes], history: bytes):
     every = nats(train, [history + bytes([w]) for w in range(256)] + [history])

@@ -7,7 +7,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.train.panel import AA, Target, adjust, compare, costs, gate, holm, holm_levels, method_contrast
@@ -145,6 +145,7 @@ def test_holm_by_hand():
     assert holm_levels([0.01, 0.04, 0.03, 0.005]) == pytest.approx([1 - 0.05 / 3, 0.975, 0.975, 1 - 0.05 / 4])
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=6))
 def test_holm_laws(p: list[float]):
     adjusted, levels = holm(p), holm_levels(p)
