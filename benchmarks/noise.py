@@ -98,7 +98,8 @@ def compared(
     }
     found = panel.compare(panels, {"aa": panel.AA}, resamples=200)["aa"]
     out = []
-    for name, c in {**found.each, f"mean of {len(targets)}": found.all}.items():
+    mean = {f"mean of {len(targets)}": found.all} if len(targets) > 1 else {}
+    for name, c in {**found.each, **mean}.items():
         metric = "bpb" if name in found.each else f"bpb {name}"
         print(
             f"{setting['instrument']} {setting['budget']:>9,} {setting['unit']} {name:<10} SD {c.sd:.2f} %, documents "
