@@ -114,6 +114,27 @@ def test_a_store_is_opened_again_or_refused(tmp_path, monkeypatch):
         tokenising.tokenise(folder, "bytes", tmp_path / "out")
 
 
+def test_the_first_of_two_writers_wins(tmp_path, monkeypatch):
+    """Another process makes the same store meanwhile: it is opened. Another one makes a different store: an error."""
+    folder = written(tmp_path / "texts", [pa.table({"text": TEXTS})])
+    join = tokenising._join
+    for meanwhile, message in (("bytes", None), ("other", "was made from other columns")):
+        out = tmp_path / meanwhile
+
+        def race(*arguments, out=out, meanwhile=meanwhile):
+            monkeypatch.setattr(tokenising, "_join", join)
+            tokenising.tokenise(folder, "bytes", out, key="" if meanwhile == "other" else "key")
+            join(*arguments)
+
+        monkeypatch.setattr(tokenising, "_join", race)
+        if message is None:
+            same(tokenising.tokenise(folder, "bytes", out), tokenising.encode(TEXTS, "bytes"))
+        else:
+            with pytest.raises(ValueError, match=message):
+                tokenising.tokenise(folder, "bytes", out)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bytes", "other", "texts"]
+
+
 def test_it_is_there_whole_or_not_at_all(tmp_path):
     folder = written(tmp_path / "texts", [pa.table({"text": TEXTS}), pa.table({"text": [1, 2]})])
     with pytest.raises(ValueError, match=r"part-1\.parquet, batch of rows from 0: the texts are of type int64"):

@@ -233,8 +233,11 @@ def read_about(path: Path) -> dict[str, Any]:
 def published(out: Path) -> Iterator[Path]:
     """A folder to write into, which becomes ``out`` when the block ends well and is removed when it does not.
 
+    A process that is killed leaves the folder behind, ``.NAME.….unfinished`` beside ``out``.
+
     Raises:
         ValueError: ``out`` holds something already.
+        FileExistsError: another process put something there meanwhile.
     """
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -248,7 +251,12 @@ def published(out: Path) -> Iterator[Path]:
                 with file.open("rb") as opened:
                     os.fsync(opened.fileno())
         folder.chmod(0o755)
-        folder.replace(out)
+        try:
+            folder.replace(out)
+        except OSError as error:
+            if out.is_dir() and any(out.iterdir()):
+                raise FileExistsError(f"{out} was filled by another process meanwhile; name a new folder") from error
+            raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

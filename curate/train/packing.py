@@ -10,7 +10,7 @@ once. Of the rows with room for a piece of size s, the fullest, with residual r,
 no room left: a row that was the fullest with room stays it. So a class of rows with residual r takes ``r // s`` pieces
 each, in the order of r, and the last of them fewer; what is left opens rows that take ``capacity // s``. That gives
 the same multiset of residuals as one piece after the other (a test compares), at a cost of O(N + sum over the lengths
-that occur of the residuals that occur): over 10 million documents a CPU second with plain NumPy.
+that occur of the residuals that occur): about 10 million documents a CPU second with plain NumPy.
 
 Layout of a row. A piece stands in it as the token before it (at a document's beginning its separator), then its
 tokens: so every token is predicted once, a document's first one from its separator, and the rest of a long document

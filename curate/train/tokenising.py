@@ -272,7 +272,7 @@ def tokenise(
         spans: name of the column of spans, if it exists.
         prefix: name of the column of metadata.
         separator: the id before each document; None for the tokenizer's own.
-        workers: processes.
+        workers: processes. They are spawned: a script that asks for several runs under ``if __name__ == "__main__"``.
 
     Raises:
         FileNotFoundError: no file matches.
@@ -289,15 +289,17 @@ def tokenise(
     out = Path(out)
     if out.exists() and any(out.iterdir()):
         return _reopened(out, made)
-    with published(out) as folder:
-        parts = folder / "parts"
-        jobs = list(_jobs(files, parts, str(tokenizer), separator, columns))
-        if workers > 1 and len(jobs) > 1:
-            with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn")) as pool:
-                labels = list(pool.map(_work, jobs))
-        else:
-            labels = [_work(job) for job in jobs]
-        _join([job.out for job in jobs], labels, folder, _dtype(encoder), prefix is not None, made)
+    try:
+        with published(out) as folder:
+            jobs = list(_jobs(files, folder / "parts", str(tokenizer), separator, columns))
+            if workers > 1 and len(jobs) > 1:
+                with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn")) as pool:
+                    labels = list(pool.map(_work, jobs))
+            else:
+                labels = [_work(job) for job in jobs]
+            _join([job.out for job in jobs], labels, folder, _dtype(encoder), prefix is not None, made)
+    except FileExistsError:
+        return _reopened(out, made)  # another process was first, with the same or with something else
     return Tokens.open(out)
 
 
