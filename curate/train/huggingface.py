@@ -22,7 +22,7 @@ this form (exporting.py).
 """
 
 import copy
-import inspect as python
+import inspect
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -372,7 +372,7 @@ class HuggingFace(nn.Module):
             raise ValueError(
                 f"{self.config.architecture} makes its logits in a way that is not known here; use another architecture"
             )
-        if "position_ids" not in python.signature(self.model.base_model.forward).parameters:
+        if "position_ids" not in inspect.signature(self.model.base_model.forward).parameters:
             return False
         alone = self._stream(ids[None, half:])
         unaware = _apart_by(whole[:, half:], alone)
