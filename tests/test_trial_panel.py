@@ -53,9 +53,10 @@ def test_everything_beside_the_verdict(tmp_path: Path):
             **{"reference:all": documents("target", 450, 6)},
         ),
         guard_other=documents("other", 80, 98), guard_target=documents("target", 80, 97),
-        transfer_third=documents("third", 80, 96),
+        transfer_third=documents("third", 80, 96), transfer_same=documents("third", 60, 94),
     )  # fmt: skip
-    given["tasks"] = write_tasks(tmp_path / "tasks", words=questions("target", 60, 95))
+    answers = questions("target", 60, 95)
+    given["tasks"] = write_tasks(tmp_path / "tasks", words=answers, same=answers)
     found = carry_out(QUICK, given)
     seen = found["instruments"]["ngram"]
     verdict = found["verdicts"]["mix"]
@@ -68,6 +69,7 @@ def test_everything_beside_the_verdict(tmp_path: Path):
     assert "At a cost: other" in found["sentence"]
     assert seen["transfer"]["third"]["mix"]["high"] < 0
     assert seen["transfer"]["words"]["mix"]["low"] > 0                # the task does not decide, and is told
+    assert set(seen["transfer"]) == {"third", "words", "task same", "transfer same"}
     answers = seen["tasks"]["words"]
     assert answers["mix"]["items"] == 60
     assert len(answers["mix"]["bpb"]) == 5
@@ -77,7 +79,7 @@ def test_everything_beside_the_verdict(tmp_path: Path):
     assert seen["references"]["reference:all"]["low"] > 0
     assert set(found["verdicts"]) == {"mix"}
     assert verdict["inverse"]["high"] < 0
-    assert [s["kind"] for s in found["scored"]] == ["target", "task", "transfer", "guard", "guard"]
+    assert [s["kind"] for s in found["scored"]] == ["target", *2 * ["task"], *2 * ["transfer"], *2 * ["guard"]]
     assert set(found["test_sets"]) == {"target:target"}
     assert not any(line.startswith("guard domains") for line in found["not_tested"])
     text = "\n".join(trial.lines(found))

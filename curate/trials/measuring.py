@@ -99,17 +99,18 @@ def measure(name: str, config: Trial, arms: Arms, scored: Sequence[Scored], runs
     for key, group in (("transfer", beside), ("guards", guards)):
         if group:
             wanted = {mix: RANDOM | {mix: -1.0} for mix in arms.mixes}
+            named = _named(group)
             found = {
-                (s.name, mix): c.all
+                (named[s], mix): c.all
                 for s in group
                 for mix, c in panel.compare(
                     {s.name: target(s)}, wanted, aa=panel.AA, resamples=config.resamples, seed=config.seed
                 ).items()
             }
-            out[key] = _family(found, {s.name: int(s.clusters.max()) + 1 for s in group})
+            out[key] = _family(found, {named[s]: int(s.clusters.max()) + 1 for s in group})
             if key == "guards":
-                named = {f"{guard}\0{mix}": c for (guard, mix), c in found.items()}
-                for pair, cost in panel.costs(named, config.delta).items():
+                pairwise = {f"{guard}\0{mix}": c for (guard, mix), c in found.items()}
+                for pair, cost in panel.costs(pairwise, config.delta).items():
                     guard, _, mix = pair.partition("\0")
                     out[key][guard][mix]["cost"] = bool(cost)
     if asked := [(i, s.task) for i, s in enumerate(scored) if s.task is not None]:
@@ -122,6 +123,12 @@ def measure(name: str, config: Trial, arms: Arms, scored: Sequence[Scored], runs
             for mix in arms.mixes
         }
     return out
+
+
+def _named(group: Sequence[Scored]) -> dict[Scored, str]:
+    """A name for each of what is told together: its own, with its kind where another one has the same."""
+    names = [s.name for s in group]
+    return {s: s.name if names.count(s.name) == 1 else f"{s.kind} {s.name}" for s in group}
 
 
 def _on_record(name: str, config: Trial, targets: int, trained: Mapping[str, Any]) -> statistics.Prior | None:
