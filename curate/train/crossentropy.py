@@ -5,8 +5,9 @@ their gradient as much again. Here a block of rows is multiplied, its loss and a
 block is forgotten. So the gradient is made on the way forward, and the way back only multiplies it by a number. Memory
 is that of one block; the time is that of the plain formula, or less.
 
-A block is as large as a core's cache on a CPU, or where its softmax is compiled (compiling.py) as 16 MB of bfloat16:
-then one pass reads the logits and writes their gradient, and what is left are the matrix products.
+A block is as large as a core's cache on a CPU, or where its softmax is compiled (compiling.py) as 32 MB of bfloat16:
+then two passes read the logits and write their gradient, up to a factor a row that the matrix products take over, and
+each exponential is taken once.
 
 Rows of weight 0 are not multiplied at all on a CPU (padding, masked spans).
 """
@@ -22,7 +23,7 @@ from curate.train.compiling import translated
 
 ROWS = 256               # rows of logits at a time on a CPU: 2 MB for 2,048 words, which is what a core's cache holds
 ROWS_GPU = 16384
-LOGITS = 1 << 23         # logits at a time, where the softmax is compiled on a CPU
+LOGITS = 1 << 24         # logits at a time, where the softmax is compiled on a CPU
 
 
 def mean_nats(
@@ -54,7 +55,9 @@ def mean_nats(
     return loss
 
 
-def nats(x: Tensor, head: Tensor, targets: Tensor, wanted: Tensor | None = None) -> Tensor:
+def nats(
+    x: Tensor, head: Tensor, targets: Tensor, wanted: Tensor | None = None, *, compiled: bool = False
+) -> Tensor:
     """Nats of each target, float32 (n,), without a gradient; 0 where ``wanted``, bool (n,), is false. Heeds autocast.
 
     What a row gets does not depend on how many are wanted: all blocks of one n are of one size.
@@ -73,6 +76,10 @@ def nats(x: Tensor, head: Tensor, targets: Tensor, wanted: Tensor | None = None)
         into = head.to(dtype).t()
         for start, end in _blocks(len(targets), size):
             logits, at = room[: end - start], targets[start:end].unsqueeze(1)
+            if compiled:
+                product = x[start:end].to(dtype) @ into
+                out[start:end] = translated(_fused_nats, dynamic=True)(product, targets[start:end])
+                continue
             _product(x[start:end].to(dtype), into, logits)
             torch.log_softmax(logits, 1, out=logits)
             torch.neg(logits.gather(1, at).squeeze(1), out=out[start:end])
@@ -107,9 +114,12 @@ class _CrossEntropy(torch.autograd.Function):
         for start, end in _blocks(n, size):
             block = x[start:end].to(dtype)
             weight = None if weights is None else weights[start:end]
-            lost, grad = softmax(block, into, targets[start:end], weight, z_loss)
+            lost, grad, factor = softmax(block, into, targets[start:end], weight, z_loss)
             total += lost
             _product(grad, into, grad_x[start:end])
+            if factor is not None:
+                grad_x[start:end].mul_(factor)
+                block = (block * factor).to(dtype)
             if dtype == torch.float32:
                 grad_head.addmm_(grad.t(), block)
             else:
@@ -128,8 +138,8 @@ class _CrossEntropy(torch.autograd.Function):
 
 def _softmax(
     block: Tensor, into: Tensor, targets: Tensor, weight: Tensor | None, z_loss: float
-) -> tuple[Tensor, Tensor]:
-    """The sum of a block's nats, float64, and the gradient of its logits in the type of ``block``."""
+) -> tuple[Tensor, Tensor, None]:
+    """The sum of a block's nats, float64, the gradient of its logits in the type of ``block``, and no factor."""
     at = targets.unsqueeze(1)
     logits = torch.empty((len(block), len(into)), device=block.device)
     _product(block, into.t(), logits)
@@ -143,28 +153,40 @@ def _softmax(
     grad.scatter_add_(1, at, torch.full(at.shape, -1.0, device=block.device))
     if weight is not None:
         grad.mul_(weight.unsqueeze(1))
-    return -lost.sum(dtype=torch.float64), grad.to(block.dtype)
+    return -lost.sum(dtype=torch.float64), grad.to(block.dtype), None
 
 
 def _compiled_softmax(
     block: Tensor, into: Tensor, targets: Tensor, weight: Tensor | None, z_loss: float
-) -> tuple[Tensor, Tensor]:
-    """The same, fused, from logits that the product has left in the type of ``block``."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same, fused, from logits that the product has left in the type of ``block``.
+
+    The gradient lacks a factor a row, float32 (rows, 1), so that the sum need not be known when it is written.
+    """
     if weight is None:
         weight = torch.ones(len(block), device=block.device)
-    found: tuple[Tensor, Tensor] = translated(_fused, dynamic=True)(block @ into.t(), targets, weight, z_loss)
-    return found
+    powers, most, total, at = translated(_fused, dynamic=True)(block @ into.t(), targets)
+    log_z = most + total.log()
+    pull = (1 + 2 * z_loss * log_z) / total
+    # powers * pull is the softmax's part of the gradient; minus one at the target is minus 1 / pull there.
+    powers.scatter_(1, targets.unsqueeze(1), (torch.exp(at - most) - 1 / pull).to(powers.dtype))
+    weight = weight.unsqueeze(1)
+    return ((log_z - at) * weight).sum(dtype=torch.float64), powers, pull * weight
 
 
-def _fused(logits: Tensor, targets: Tensor, weight: Tensor, z_loss: float) -> tuple[Tensor, Tensor]:
+def _fused(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """exp(logits - most) in the type of the logits; of each row the most, the sum, and the target's logit, float32."""
+    exact = logits.float()
+    most = exact.amax(1, keepdim=True)
+    powers = torch.exp(exact - most)
+    return powers.to(logits.dtype), most, powers.sum(1, keepdim=True), exact.gather(1, targets.unsqueeze(1))
+
+
+def _fused_nats(logits: Tensor, targets: Tensor) -> Tensor:
     exact = logits.float()
     most = exact.amax(1, keepdim=True)
     log_z = most + torch.log(torch.exp(exact - most).sum(1, keepdim=True))
-    lost = (log_z - exact.gather(1, targets.unsqueeze(1))).squeeze(1) * weight
-    share = torch.exp(exact - log_z) * (1 + 2 * z_loss * log_z)
-    hit = torch.arange(logits.shape[1], device=logits.device) == targets.unsqueeze(1)
-    grad = torch.where(hit, share - 1, share) * weight.unsqueeze(1)
-    return lost.sum(dtype=torch.float64), grad.to(logits.dtype)
+    return (log_z - exact.gather(1, targets.unsqueeze(1))).squeeze(1)
 
 
 def _blocks(n: int, size: int) -> Iterator[tuple[int, int]]:

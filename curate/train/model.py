@@ -305,7 +305,10 @@ class Decoder(nn.Module):
         """
         stream = self(tokens, documents).flatten(0, 1)
         asked = None if wanted is None else wanted.flatten()
-        return crossentropy.nats(stream, self.head.weight, targets.flatten(), asked).view(targets.shape)
+        out = crossentropy.nats(
+            stream, self.head.weight, targets.flatten(), asked, compiled=self.compiled == "always"
+        )
+        return out.view(targets.shape)
 
 
 def export_hf(model: Decoder, out: Path) -> None:
