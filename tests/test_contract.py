@@ -43,6 +43,7 @@ from curate import (
     exact,
     language,
     lines,
+    metadata,
     minhash,
     pages,
     pii,
@@ -107,6 +108,7 @@ SETTINGS: dict[str, tuple[Any, ...]] = {
         lines.RepeatedLines(min_documents=2),
         lines.RepeatedLines(min_documents=2, keep="none", within=True, keep_whole=("web",)),
     ),
+    "metadata.host": (metadata.Host(), metadata.Host(url="id", form="<{host}>", column="said")),
     "minhash.seen_before": (
         minhash.Seen(ngram=1, bands=40, rows=1, threshold=0.1),
         minhash.Seen(ngram=1, bands=40, rows=1, threshold=0.1, by="minima"),

@@ -12,6 +12,7 @@ from toys import Count, Lists, letters
 
 from curate import buckets, card, exchange, mixes, outputs, select
 from curate.columns import FLOAT64, INT32, INT64, KEY, TEXT
+from curate.engines.dask import Dask
 from curate.engines.local import Local
 from curate.errors import BadPlan, MissingColumn
 from curate.mixes import COPY, PLACE, WORD, Marks, Placing, fewest, mark, marks_for
@@ -91,6 +92,12 @@ def test_two_levels_and_the_straight_way_give_the_same_bytes(tmp_path, monkeypat
     assert straight["values"] == one["values"] == two["values"]
     assert len(one["mixes"]["m"]["shards"]) > 4
     assert (tmp_path / "one" / "steps").exists() and one["mixes"]["m"]["order"] == "-value"
+
+
+def test_an_order_on_dask(tmp_path, monkeypatch):
+    monkeypatch.setattr(outputs, "STRAIGHT_READS", 0)
+    there = run(recipe("-value"), name="toy", store=Store(str(tmp_path / "a")), open_engine=lambda: Dask(workers=2))
+    assert there.manifest["values"] == carry_out(tmp_path / "b", recipe("-value")).manifest["values"]
 
 
 def test_a_second_run_computes_nothing_and_another_order_only_the_mix(tmp_path):
