@@ -1,4 +1,4 @@
-"""The command line: ``curate run FILE``, ``plan``, ``trial``, ``sweep``, ``report``, ``explain``, ``doctor``, ``init``.
+"""The command line: ``curate run FILE``, ``plan``, ``trial``, ``sweep``, ``export``, ``report``, ``explain`` and more.
 
 A pipeline file defines ``pipeline(config) -> Plan``; the annotation of its parameter is the dataclass of its settings.
 It may define ``calibrate(config) -> config``, which fills in what depends on the machine's speed; what it chose is
@@ -109,6 +109,22 @@ def sweep(
     from curate import trying
 
     trying.sweep(what, choice, sets or [], config, engine, workers, out)
+
+
+@app.command()
+def export(
+    mix: Annotated[str, typer.Argument(help="A written mix, or any Parquet file or folder on this machine.")],
+    to: Annotated[str, typer.Option(help="megatron, olmo or nanotron.")],
+    tokenizer: Annotated[str, typer.Option(help="A folder with tokenizer.json, or bytes.")],
+    out: Annotated[Path, typer.Option(help="A new folder for the shards.")],
+    text: Annotated[str, typer.Option(help="The column of texts.")] = "text",
+    name: Annotated[str, typer.Option(help="Of the dataset, in names of files (default: the mix's).")] = "",
+    workers: Annotated[int, typer.Option(help="Processes that tokenise.")] = 1,
+) -> None:
+    """Write a mix as the tokenised shards of another trainer."""
+    from curate import command
+
+    command.export(mix, to, tokenizer, out, text, name, workers)
 
 
 @app.command()

@@ -530,6 +530,19 @@ def explain(document: str, name: str, out: str) -> None:
         console.print(table)
 
 
+def export(mix: str, kind: str, tokenizer: str, out: Path, text: str, name: str, workers: int) -> None:
+    """``curate export``: a mix as tokenised shards."""
+    from curate import shards
+
+    found = shards.export(mix, kind, tokenizer, out, text=text, name=name, workers=workers)
+    table = Table(title=f"{kind}: {found.documents:,} documents, {found.tokens:,} tokens", title_justify="left")
+    for column in ("shard", "documents", "tokens"):
+        table.add_column(column, justify="left" if column == "shard" else "right")
+    for shard in found.shards:
+        table.add_row(escape(str(shard.path)), f"{shard.documents:,}", f"{shard.tokens:,}")
+    console.print(table)
+
+
 # ── doctor and init ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 

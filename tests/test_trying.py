@@ -181,3 +181,14 @@ def test_a_test_set_that_is_used_again_asks_for_more(curate, corpus, tmp_path):
     # choosing on the validation split is no use of the test documents
     assert "were used" not in judge("mixes/half", "--set", "trial.split=validation")
     assert len((tmp_path / ".curate" / "ledger.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_mix_leaves_as_shards_of_another_trainer(curate, corpus, tmp_path):
+    code, out, err = curate("export", "mixes/half", "--to", "olmo", "--tokenizer", "bytes", "--out", "shards")
+    assert code == 0, err
+    assert "olmo: 600 documents" in out
+    text = pq.read_table(tmp_path / "mixes" / "half")["text"].to_pylist()
+    ids = [n for path in sorted(tmp_path.glob("shards/**/*.npy")) for n in memoryview(path.read_bytes()).cast("H")]
+    assert len(ids) == sum(len(t) + 1 for t in text)  # a separator a document
+    code, _, err = curate("export", "mixes/half", "--to", "gpt", "--tokenizer", "bytes", "--out", "more")
+    assert code == 2 and "there are no shards of kind 'gpt'" in err

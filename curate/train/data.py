@@ -24,6 +24,7 @@ import json
 import os
 import shutil
 import tempfile
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -313,5 +314,9 @@ def permutation(count: int, seed: int, epoch: int) -> np.ndarray:
     """The numbers below ``count`` in the order that (seed, epoch) gives, int64 (count,)."""
     import torch
 
-    # Seeds of neighbouring numbers give unrelated streams: torch's generator spreads a seed over its state.
-    return torch.randperm(count, generator=torch.Generator().manual_seed((seed << 20) + epoch)).numpy()
+    # Seeds of neighbouring numbers give unrelated streams: torch's generator spreads a seed over its state. It has 32
+    # bits of it on a CPU, so larger numbers are hashed into them.
+    number = (seed << 20) + epoch
+    if number >= 1 << 32:
+        number = zlib.crc32(f"{seed} {epoch}".encode())
+    return torch.randperm(count, generator=torch.Generator().manual_seed(number)).numpy()
