@@ -45,8 +45,9 @@ import transformers
 
 from curate.train import data, score
 from curate.train.compiling import compiled
+from curate.train.exporting import export
 from curate.train.hardware import autocast, environment
-from curate.train.model import Config, Decoder, export_hf
+from curate.train.model import Config, Decoder
 from curate.train.presets import PRESETS
 
 SIZES = {
@@ -63,7 +64,7 @@ Step = Callable[[], float]
 def peer_of(ours: Decoder) -> Any:
     """The same weights in transformers."""
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
-        export_hf(ours, Path(folder))
+        export(ours, Path(folder))
         return transformers.LlamaForCausalLM.from_pretrained(folder)
 
 

@@ -4,7 +4,7 @@ Tokens are embedded; each layer adds causal attention with rotary positions (Su 
 to the stream, each on the RMS-normalised stream (Zhang and Sennrich 2019); the normalised stream meets the embedding
 again (or a head of its own) for the logits. Norms have no gain: a gain before a matrix is part of the matrix. So it is
 exactly a Llama whose gains are one, and with normalised queries and keys exactly a Qwen3 whose gains are one; as such
-``transformers`` opens it (``export_hf``).
+``transformers`` opens it (exporting.py).
 
 What makes it fast, in the order of what it gains:
 
@@ -22,14 +22,11 @@ Elsewhere: sizes to start from (presets.py), compilation (compiling.py), the tra
 documents (score.py), files (checkpoint.py).
 """
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -309,41 +306,3 @@ class Decoder(nn.Module):
             stream, self.head.weight, targets.flatten(), asked, compiled=self.compiled == "always"
         )
         return out.view(targets.shape)
-
-
-def export_hf(model: Decoder, out: Path) -> None:
-    """Write the model so that ``transformers.LlamaForCausalLM.from_pretrained(out)`` opens it, with the same losses.
-
-    Llama's files keep the two halves of a rotated pair half a head apart, so the rows of queries and keys are put in
-    that order.
-    """
-    c, ours = model.config, dict(model.named_parameters())
-    tensors = {"model.embed_tokens": model.embedding.weight, "model.norm": torch.ones(c.width)}
-    if not c.tied:
-        tensors["lm_head"] = model.head.weight
-    for i in range(c.layers):
-        q, k, v = ours[f"blocks.{i}.qkv.weight"].chunk(3)
-        gate, up = ours[f"blocks.{i}.gate_up.weight"].chunk(2)
-        layer = {
-            "self_attn.q_proj": _halves_apart(q, c.heads), "self_attn.k_proj": _halves_apart(k, c.heads),
-            "self_attn.v_proj": v, "self_attn.o_proj": ours[f"blocks.{i}.out.weight"],
-            "mlp.gate_proj": gate, "mlp.up_proj": up, "mlp.down_proj": ours[f"blocks.{i}.down.weight"],
-            "input_layernorm": torch.ones(c.width), "post_attention_layernorm": torch.ones(c.width),
-        }  # fmt: skip
-        tensors |= {f"model.layers.{i}.{name}": value for name, value in layer.items()}
-    described = {
-        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "dtype": "float32", "hidden_act": "silu",
-        "vocab_size": c.vocab, "hidden_size": c.width, "intermediate_size": c.hidden, "num_hidden_layers": c.layers,
-        "num_attention_heads": c.heads, "num_key_value_heads": c.heads, "max_position_embeddings": c.context,
-        "rms_norm_eps": c.eps, "rope_theta": c.rope_base, "tie_word_embeddings": c.tied,
-        "attention_bias": False, "mlp_bias": False, "bos_token_id": None, "eos_token_id": None,
-    }  # fmt: skip
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "config.json").write_text(json.dumps(described, indent=2) + "\n")
-    plain = {f"{name}.weight": value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    save_file(plain, out / "model.safetensors", metadata={"format": "pt"})
-
-
-def _halves_apart(rows: Tensor, heads: int) -> Tensor:
-    """Rows (heads * size, d) with each head's even rows before its odd ones."""
-    return rows.view(heads, -1, 2, rows.shape[1]).transpose(1, 2).flatten(0, 2)
