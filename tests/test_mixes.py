@@ -34,7 +34,7 @@ def valued(docs: pa.Table) -> pa.Table:
 
 
 def recipe(order=None, files=FILES, shard_bytes=200, **source):
-    docs = read(Lists(files, **source)).then(valued).then(letters, Count())
+    docs = read(Lists(files, **({"part_rows": 15} | source))).then(valued).then(letters, Count())
     chosen = Mix(docs, "twice") if order is None else Mix(docs, "twice").ordered(order)
     return plan(write({"m": chosen}, columns=["value", "letters"], shard_bytes=shard_bytes))
 
@@ -121,7 +121,7 @@ def odd(docs: pa.Table) -> pa.Table:
 
 def test_columns_may_have_the_words_of_the_writing(tmp_path, monkeypatch):
     monkeypatch.setattr(outputs, "STRAIGHT_READS", 0)
-    docs = read(Lists(FILES)).then(valued).then(odd)
+    docs = read(Lists(FILES, part_rows=15)).then(valued).then(odd)
     found = written(tmp_path, plan(write({"m": Mix(docs, "twice").ordered("word")}, columns=ODD, shard_bytes=200)))
     lengths = [len(text) for text in found["text"].to_pylist()]
     assert lengths == sorted(lengths)
@@ -129,7 +129,7 @@ def test_columns_may_have_the_words_of_the_writing(tmp_path, monkeypatch):
 
 
 def test_an_order_is_checked_before_the_run():
-    docs = read(Lists(FILES)).then(valued)
+    docs = read(Lists(FILES, part_rows=15)).then(valued)
     with pytest.raises(MissingColumn, match="letters"):
         check(plan(write({"m": Mix(docs, "twice").ordered("letters")})))
     with pytest.raises(BadPlan, match="cannot be ordered by 'source'"):
@@ -218,7 +218,7 @@ def test_copies_of_a_row_have_places_of_their_own():
 
 
 def test_the_card_says_in_which_order_the_shards_are(tmp_path):
-    docs = read(Lists(FILES)).then(valued)
+    docs = read(Lists(FILES, part_rows=15)).then(valued)
     chosen = Mix(docs, "twice")
     outcome = carry_out(tmp_path, plan(write({"up": chosen.ordered("value"), "any": chosen})))
     cards = {name: " ".join(card.loading(name, outcome.manifest["mixes"][name]["order"])) for name in ("up", "any")}
