@@ -4,7 +4,7 @@
 ``URL: `` and its host, an empty line, and the text; separator and metadata are in the input and never in the loss.
 After 90 % of the steps the same run goes on with plain documents that it has not read before, so that the model also
 works without metadata; leaving that out makes unconditional use much worse. At 1.6B weights and 160B tokens the average
-of ten tasks rose from 55.7 to 56.7, as with half as many tokens again, while perplexity got worse; single runs.
+over tasks rose from 55.7 to 56.7, as with half as many tokens again, while perplexity got worse; single runs.
 
     prefixes = [hosts.metadata(url) for url in urls]
     tokens = tokenising.encode(texts, tokenizer, separator, prefixes=prefixes)
