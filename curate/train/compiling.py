@@ -30,8 +30,8 @@ from typing import Any
 import torch
 from torch import nn
 
-WAIT = 30.0              # seconds, one size, empty cache, one core: 15 to 35 on several CPUs
-PAYS = 240.0             # seconds of steps: a quarter saved is twice the wait
+WAIT = 30.0              # seconds, one shape, empty cache: 15 to 60 measured, on two busy cores
+PAYS = 8 * WAIT          # seconds of steps: a quarter saved is twice the wait
 RATES = {                # what steps reach before they are translated, FLOP/s; those of small models
     ("cpu", "float32"): 0.5e11,
     ("cpu", "bfloat16"): 1.5e11,
