@@ -166,7 +166,7 @@ class Runner:
         """The engine, opened when the first task needs it."""
         if self.opened is None:
             self.opened = self.open_engine()
-            self.kept.enter_context(held.keeping(self.opened.holds))
+            self.kept.enter_context(held.keeping(getattr(self.opened, "holds", 0)))
         return self.opened
 
     # ── carrying out ─────────────────────────────────────────────────────────────────────────────────────────────

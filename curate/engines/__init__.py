@@ -14,13 +14,12 @@ from curate.stage import Needs
 class Engine(Protocol):
     """Where tasks run.
 
-    ``holds`` is how many bytes of decoded text this process may keep between steps (``held``): 0 where tasks run
-    elsewhere.
+    An engine whose tasks run in this process may also say, as ``holds``, how many bytes of decoded text the process may
+    keep between steps (``held``).
     """
 
     name: str
     workers: int
-    holds: int
 
     def map(
         self, task: Callable[[Any], dict[str, Any]], items: Sequence[tuple[str, Any]], *, label: str, needs: Needs

@@ -47,7 +47,6 @@ class Dask:
     """
 
     name = "dask"
-    holds = 0
 
     def __init__(
         self, cluster: str | None = None, workers: int | None = None, pipeline: Path | None = None, memory: str = "auto"
