@@ -242,11 +242,11 @@ def conclude(
 
 experiment = Experiment(
     jobs=jobs, work=work, conclude=conclude, reads={}, needs=Needs(alone=True, extras=("train",)),
-    numerics=Numerics(device="cpu", dtype="float32", threads=1, batch="one run a process"), version="6",
+    numerics=Numerics(device="cpu", dtype="float32", threads=1, batch="one run a process"), version="7",
 )  # fmt: skip
 experiment_gpu = Experiment(
     jobs=jobs, work=work, conclude=conclude, reads={}, needs=Needs(gpus=1, alone=True, extras=("train",)),
-    numerics=Numerics(device="cuda", dtype="bfloat16", threads=1, batch="one seed a process"), version="6",
+    numerics=Numerics(device="cuda", dtype="bfloat16", threads=1, batch="one seed a process"), version="7",
 )  # fmt: skip
 
 

@@ -376,7 +376,7 @@ def test_refusals(tmp_path: Path):
     few = [*documents("target", 49, 99), {"id": "empty", "source": "target", "text": ""}]
     with pytest.raises(BadInput, match="49 documents to score"):
         trial.jobs(CONFIG, {**given, "target:test": write(tmp_path / "few.parquet", few)})
-    with pytest.raises(BadInput, match="too small to be cut into 5 chunks"):
+    with pytest.raises(BadInput, match=r"mix \(3 documents\) is too small to be cut into 5 chunks"):
         trial.jobs(CONFIG, {**given, "arm:mix": write(tmp_path / "tiny.parquet", pool(3, 4))})
 
 

@@ -188,8 +188,10 @@ def plan_of(instrument: str, config: Trial, arms: Sequence[str], inputs: Mapping
             else:
                 best, low = found, middle
     if best is None:
+        small = [f"{arm} ({len(sizes[arm].sizes)} documents)" for arm in parts if sizes[arm].cut(1, chunks) is None]
         raise BadInput(
-            f"an arm is too small to be cut into {chunks} chunks for the {instrument}", where="trial inputs",
+            f"{', '.join(small) or 'an arm'} is too small to be cut into {chunks} chunks for the {instrument}",
+            where="trial inputs",
             fix="give the arms more documents: random, random' (beside those of random) and each mix",
         )  # fmt: skip
     return best
