@@ -48,7 +48,7 @@ def test_a_column_is_counted_once():
 
 
 def test_only_an_engine_of_this_process_keeps_anything():
-    assert Local(2).holds > Local(1).holds > 0 == Dask.holds
+    assert Local(2).holds > Local(1).holds > 0 and not hasattr(Dask, "holds")
 
 
 def carry_out(where, holds):
