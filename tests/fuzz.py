@@ -86,6 +86,8 @@ def wild_value(name: str, kind: Any, rng: random.Random) -> Any:
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         size = kind.list_size if pa.types.is_fixed_size_list(kind) else rng.randrange(4)
         return [wild_value("", kind.value_type, rng) for _ in range(size)]
+    if pa.types.is_struct(kind):
+        return {field.name: wild_value(field.name, field.type, rng) for field in kind}
     if pa.types.is_large_string(kind):
         return wild_text(rng) if name != "id" else str(rng.randrange(9))
     if pa.types.is_large_binary(kind):
