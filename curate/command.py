@@ -17,6 +17,7 @@ from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -162,6 +163,7 @@ def carried_out(
             f"kernels are compiled on first use, once for this version of curate (10 to 40 s): {kernel_cache()}",
             highlight=False, markup=False, soft_wrap=True,
         )  # fmt: skip
+    take_pages()
     with watching() as watch:
         return carry_out(
             plan,
@@ -174,6 +176,16 @@ def carried_out(
             same_code=same_code,
             finish=finish,
         )
+
+
+def take_pages() -> None:
+    """Let Arrow take its memory from jemalloc, where it was built with it and nothing else is asked for.
+
+    Its default gives large blocks back to the system as soon as they are free and faults them in again: measured on
+    two cores, a tenth of the CPU time of finding near-duplicates, and runs that differ by as much.
+    """
+    if "ARROW_DEFAULT_MEMORY_POOL" not in os.environ and "jemalloc" in pa.supported_memory_backends():
+        pa.set_memory_pool(pa.jemalloc_memory_pool())
 
 
 def kernel_cache() -> Path:
