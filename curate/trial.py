@@ -56,11 +56,17 @@ The first instrument decides and carries the controls, and the others must agree
 only take a verdict away. Several mixes share the 5 %: with k mixes each interval has level 1 - .05 / k. The ledger
 counts how often a test set was used and asks for a higher ``level`` after the first.
 
+Chats and the like: a sample may have a column ``spans`` (curate.trials.masks), and what its spans mask is read, and
+neither learned nor scored.
+
 *Epoch-matched trials*: see ``final_tokens`` and curate.trials.cutting. *Multiplier*: the first instrument also learns
 from a quarter, half and twice as much of the baseline, and the gain is read off that curve as a multiple of data.
 
 Cost, one core: about a second an n-gram job of 2 MB, 10 seconds a transformer job of 300,000 tokens; ``jobs`` tokenises
 what the transformer will read, about a second an arm.
+Beside the conclusion stands what every run paid for every document (curate.trials.keeping), so that all of this can be
+computed again without training.
+
 Elsewhere: which rows make an arm (select.py, and the recipe that calls it); all of the work (curate/trials).
 """
 
@@ -68,23 +74,35 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from curate.artifact import Experiment
 from curate.errors import BadInput, BadPlan
 from curate.stage import Needs, Numerics
+from curate.trials import masks
 from curate.trials.arms import BASELINES, arms_of
 from curate.trials.composition import composition_job, searched
 from curate.trials.cutting import REPLAY, Chunks, plan_of, repeated_of, share_of
 from curate.trials.foresight import foresight, foresight_lines
+from curate.trials.keeping import kept
 from curate.trials.lines import lines
 from curate.trials.measuring import SCALES, flat, measure
 from curate.trials.metrics import primary_of, scored_of
 from curate.trials.ngrams import ngram_job
 from curate.trials.settings import PRESETS, Trial, check, sample_bytes, vocabulary
-from curate.trials.transformers import BASE, check_base, transformer_job
-from curate.trials.verdict import GUARD_FIX, caveats_of, guard_of, leak_of, methods_of, untested_of, verdict_of
+from curate.trials.transformers import BASE, check_base, transformer_job, transformer_jobs
+from curate.trials.verdict import (
+    GUARD_FIX,
+    caveats_of,
+    guard_of,
+    leak_of,
+    masked_of,
+    methods_of,
+    untested_of,
+    verdict_of,
+)
 
 __all__ = [
     "PRESETS", "Trial", "conclude", "experiment", "experiment_for", "experiment_gpu", "foresight", "foresight_lines",
@@ -97,16 +115,18 @@ log = logging.getLogger(__name__)
 def jobs(config: Trial, inputs: Mapping[str, Path]) -> list[dict[str, Any]]:
     """One job a composition, then one an (instrument, seed, arm): every finished seed is a complete replicate.
 
-    On a GPU a job holds all runs of a seed, so that a process starts and compiles once for them.
+    On a GPU a job holds all runs of a seed, so that a process starts and compiles once for them, and small ones train
+    in lockstep (curate.train.stack).
 
     Raises:
         BadPlan: fewer than two seeds, an unknown instrument, an arm missing, a base without what belongs to it.
-        BadInput: fewer than 50 documents to score, or an arm too small to be cut.
+        BadInput: fewer than 50 documents to score, an arm too small to be cut, or spans that do not fit their text.
         MissingExtra: the transformer without its packages.
     """
     check(config)
     arms = arms_of(inputs)
     _check_base(config, inputs)
+    masks.check(inputs)
     scored = scored_of(config, inputs)
     plans = {name: plan_of(name, config, arms.trained(i == 0), inputs) for i, name in enumerate(config.instruments)}
     if "transformer" in plans and plans["transformer"].budget <= config.batch * config.context:
@@ -171,7 +191,14 @@ def work(job: dict[str, Any], config: Trial, inputs: Mapping[str, Path]) -> dict
         return composition_job(job, config, inputs, scored)
     if "runs" not in job:
         return _run(job, job, config, inputs, scored)
-    return {"runs": [_run(job, {**job, **run}, config, inputs, scored) for run in job["runs"]]}
+    runs = [{**job, **run} for run in job["runs"]]
+    if job["instrument"] == "ngram":
+        return {"runs": [_run(job, run, config, inputs, scored) for run in runs]}
+    started = time.process_time()
+    shares = [(partial(share_of, run, config, inputs), run["budget"]) for run in runs]
+    done = transformer_jobs(shares, job["seed"], config, inputs, scored)
+    timing = {"cpu_seconds": (time.process_time() - started) / len(done)}
+    return {"runs": [{**out, "timing": timing} for out in done]}
 
 
 def _run(
@@ -211,6 +238,7 @@ def conclude(
     failed = bool(leak["alarm"]) or any(x["no_verdict"] for x in instruments.values())
     methods = methods_of(config, instruments, failed)
     caveats = caveats_of(arms, config, scored, instruments, leak, repeated)
+    caveats += masked_of(composition, scored)
     caveats += [] if guard["guarded"] else [f"{guard['sentence']} {GUARD_FIX}"]
     sentences = [*(v["sentence"] for v in verdicts.values()), *(m["sentence"] for m in methods.values())]
     return {
@@ -241,12 +269,14 @@ def conclude(
 
 
 experiment = Experiment(
-    jobs=jobs, work=work, conclude=conclude, reads={}, needs=Needs(alone=True, extras=("train",)),
-    numerics=Numerics(device="cpu", dtype="float32", threads=1, batch="one run a process"), version="7",
+    jobs=jobs, work=work, conclude=conclude, reads={}, takes=(masks.SPANS,), tables=kept,
+    needs=Needs(alone=True, extras=("train",)),
+    numerics=Numerics(device="cpu", dtype="float32", threads=1, batch="one run a process"), version="8",
 )  # fmt: skip
 experiment_gpu = Experiment(
-    jobs=jobs, work=work, conclude=conclude, reads={}, needs=Needs(gpus=1, alone=True, extras=("train",)),
-    numerics=Numerics(device="cuda", dtype="bfloat16", threads=1, batch="one seed a process"), version="7",
+    jobs=jobs, work=work, conclude=conclude, reads={}, takes=(masks.SPANS,), tables=kept,
+    needs=Needs(gpus=1, alone=True, extras=("train",)),
+    numerics=Numerics(device="cuda", dtype="bfloat16", threads=1, batch="one seed a process"), version="8",
 )  # fmt: skip
 
 

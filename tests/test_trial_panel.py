@@ -12,7 +12,7 @@ import pytest
 from test_trial import CONFIG, carry_out, documents, inputs, pool, tokenizer, write
 
 from curate import trial
-from curate.errors import BadInput, BadPlan, UnknownSetting
+from curate.errors import BadData, BadInput, BadPlan, UnknownSetting
 from curate.trial import Trial
 from curate.trials import cutting, measuring, metrics
 
@@ -269,6 +269,43 @@ def test_without_a_gpu_a_run_says_so(tmp_path: Path, tokenizer: Path):
     assert [run["arm"] for run in job["runs"]] == ["random", "random'", "mix"]
     with pytest.raises(BadInput, match="none is seen here"):
         trial.work(job, config, given)
+
+
+def test_runs_of_a_seed_may_train_in_lockstep(tmp_path: Path, tokenizer: Path, monkeypatch: pytest.MonkeyPatch):
+    """What a job of a GPU returns is what its runs return alone, in their order, a shorter budget among them."""
+    from curate.train import stack
+
+    small = {"tokens": 2_000, "context": 32, "batch": 4, "width": 32, "heads": 2, "hidden": 64, "layers": 1}
+    config = Trial.preset("standard", **small, compile=False, device="cpu", precision="float32", average=2)
+    given = {**inputs(tmp_path, mix=pool(300, 3)), "tokenizer": tokenizer}
+    alone = [job for job in trial.jobs(config, given) if job["instrument"] == "transformer" and job["seed"] == 1]
+    alone[1]["budget"] = 1_000
+    names = ("instrument", "seed", "budget")
+    job = {**{name: alone[0][name] for name in names}, "runs": [dict(run) for run in alone]}
+    one_by_one = trial.work(job, config, given)["runs"]
+    untimed = [{**run, "timing": None} for run in one_by_one]
+    assert untimed == [{**trial.work(j, config, given), "timing": None} for j in alone]
+
+    held: list[int] = []
+    original = stack.fit
+
+    def noted(models: Any, *args: Any, **more: Any) -> Any:
+        held.append(len(models))
+        return original(models, *args, **more)
+
+    monkeypatch.setattr(stack, "pays", lambda *args, **more: True)
+    monkeypatch.setattr(stack, "fit", noted)
+    together = trial.work(job, config, given)["runs"]
+    assert held == [2]                                                          # and the shorter one alone
+    for ours, theirs in zip(together, one_by_one, strict=True):
+        assert ours.keys() == theirs.keys()
+        assert ours["trained"] == theirs["trained"]
+        np.testing.assert_allclose(ours["nats"], theirs["nats"], rtol=1e-5)
+        np.testing.assert_allclose(ours["curve"], theirs["curve"], rtol=1e-5)
+
+    wild = replace(config, lr=1e30, average=1)
+    with pytest.raises(BadData, match="the transformer diverged on arm 'random', seed 1: the loss is no longer"):
+        trial.work(job, wild, given)
 
 
 def test_a_guard_that_stands_in_an_arm_is_told(tmp_path: Path):

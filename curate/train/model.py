@@ -143,15 +143,15 @@ class Block(nn.Module):
     def forward(self, x: Tensor, turns: Tensor, mask: Any = None) -> Tensor:
         """The stream (B, T, width) after this layer; ``turns`` as in ``rotate``, ``mask`` as in ``attend``."""
         if self.compiled == "always" and not torch.is_grad_enabled():
-            out: Tensor = translated(_layer, dynamic=True)(self, x, turns, mask)
+            out: Tensor = translated(layer, dynamic=True)(self, x, turns, mask)
         elif self.compiled and torch.is_grad_enabled():
-            out = translated(_layer)(self, x, turns, mask)
+            out = translated(layer)(self, x, turns, mask)
         else:
-            out = _layer(self, x, turns, mask)
+            out = layer(self, x, turns, mask)
         return out
 
 
-def _layer(block: Block, x: Tensor, turns: Tensor, mask: Any) -> Tensor:
+def layer(block: Block, x: Tensor, turns: Tensor, mask: Any) -> Tensor:
     """What a Block does: a function, so that all blocks share its translation."""
     qkv = block.qkv(rms_norm(x, block.eps)).view(*x.shape[:2], 3, block.heads, -1)
     qk = rms_norm(qkv[:, :, :2].float(), block.eps) if block.qk_norm else qkv[:, :, :2]
@@ -249,21 +249,25 @@ class Decoder(nn.Module):
         Raises:
             ValueError: more positions than the context.
         """
-        if tokens.shape[1] > self.config.context:
-            raise ValueError(
-                f"{tokens.shape[1]} positions do not fit a context of {self.config.context}; use shorter windows"
-            )
+        turns, mask = self.places(tokens, documents)
         x = self.embedding(tokens)
-        turns, mask = self.turns[: tokens.shape[1]], None
-        if documents is not None:
-            layout = attention.rows(documents)
-            turns, mask = self.turns[:, :1, :1][layout.positions], layout.mask
         for block in self.blocks:
             if self.recomputing and torch.is_grad_enabled():
                 x = checkpoint(block, x, turns, mask, use_reentrant=False)
             else:
                 x = block(x, turns, mask)
         return rms_norm(x, self.config.eps)
+
+    def places(self, tokens: Tensor, documents: Tensor | None) -> tuple[Tensor, Any]:
+        """How far positions are turned (``rotate``), and who sees whom (``attend``)."""
+        if tokens.shape[1] > self.config.context:
+            raise ValueError(
+                f"{tokens.shape[1]} positions do not fit a context of {self.config.context}; use shorter windows"
+            )
+        if documents is None:
+            return self.turns[: tokens.shape[1]], None
+        layout = attention.rows(documents)
+        return self.turns[:, :1, :1][layout.positions], layout.mask
 
     def logits(self, tokens: Tensor, documents: Tensor | None = None) -> Tensor:
         """Logits of the next token at each position, (B, T, vocab): for a look at a model, not for training."""

@@ -65,7 +65,7 @@ class Run:
         self.parameters = list(trained(model).values())
         if not self.parameters:
             raise ValueError(f"no parameter of {type(model).__name__} asks for a gradient; there is nothing to train")
-        self.optimizers = _optimizers(model, training)
+        self.optimizers = optimizers(model, training)
         vocab: int = getattr(model, "config").vocab  # noqa: B009  a Module's attributes are Tensors to a type checker
         self.feeder = Feeder(feed, self.device, vocab, micro=training.micro, me=self.me)
         self.history = History.empty()
@@ -197,7 +197,8 @@ class Run:
         self.feeder.close()
 
 
-def _optimizers(model: nn.Module, training: Training) -> list[torch.optim.Optimizer]:
+def optimizers(model: nn.Module, training: Training) -> list[torch.optim.Optimizer]:
+    """What moves the weights of a model, as the settings say; each group carries its peak rate as ``peak``."""
     lr, embedding, betas, decay = training.lr, training.embedding_lr, training.betas, training.weight_decay
     if training.optimizer == "muon":
         return optim.muon(
