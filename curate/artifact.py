@@ -24,7 +24,9 @@ An *experiment* is many independent jobs over the same inputs and one conclusion
 ``jobs(config, inputs)`` lists JSON-able dicts, ``work(job, config, inputs)`` carries one out in any worker and returns
 a JSON-able dict, ``conclude(config, jobs, results, inputs)`` returns the JSON-able conclusion. ``inputs`` maps names to
 paths: a Parquet file for a sample (columns ``key``, ``id``, ``source``, ``text``, ``text_bytes`` and what ``reads``
-asks for, rows in keyed-hash order), a directory for an artifact.
+asks for, rows in keyed-hash order), a directory for an artifact. ``takes`` names columns that a sample has where its
+frame does. ``tables(config, jobs, results, inputs)`` are worth keeping beside the conclusion, by path: each run finds
+them in its folder.
 """
 
 import inspect
@@ -96,6 +98,9 @@ def names_after(fn: Callable[..., Any], before: int) -> list[str]:
     return list(inspect.signature(fn).parameters)[before:]
 
 
+Tables = Callable[[Any, list[dict[str, Any]], list[dict[str, Any]], Mapping[str, Path]], Mapping[str, pa.Table]]
+
+
 @dataclass(frozen=True)
 class Experiment:
     """Independent jobs over the same inputs, and the conclusion drawn from them (see the module's story)."""
@@ -107,6 +112,8 @@ class Experiment:
     needs: Needs = field(default_factory=Needs)
     numerics: Numerics | None = None
     version: str | None = None
+    takes: tuple[str, ...] = ()
+    tables: Tables | None = None
 
     @property
     def name(self) -> str:

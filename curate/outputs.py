@@ -41,6 +41,7 @@ from curate.order import Cut, sample_cut
 from curate.parts import BASE, Part
 from curate.plan import Conclude, Fit, Gather, Given, Write, read_above, replaced
 from curate.stage import Score
+from curate.store import encode
 
 STRAIGHT_READS = 256  # parts read for all shards together, where a mix is written without an exchange
 STRAIGHT_BYTES = 256 << 20  # of text decoded for it, where it is not in memory
@@ -199,7 +200,10 @@ def conclude(runner: Runner, node: Conclude) -> dict[str, Any]:
         if isinstance(value, Fit | Given):
             contents[name], inputs[name] = content(runner, value)
         else:
-            inputs[name] = gather(runner, value, node.experiment.reads)
+            known = runner.known[id(value.above)].columns
+            inputs[name] = gather(
+                runner, value, [*node.experiment.reads, *(c for c in node.experiment.takes if c in known)]
+            )
             contents[name] = runner.steps[runner.labels[id(value)]]["values"]
     label = runner.labels[id(node)]
     experiment = node.experiment
@@ -225,9 +229,17 @@ def conclude(runner: Runner, node: Conclude) -> dict[str, Any]:
             why=runner.why(node, made_of),
         )
         results = [runner.store.get_json(r["path"]) for r in receipts]
+        if experiment.tables is not None:
+            tables = experiment.tables(node.config, jobs, results, local)
+            for path, table in tables.items():
+                runner.store.publish(f"{home}/tables/{path}", encode(table))
+            runner.store.put_json(f"{home}/tables.json", sorted(tables))
         runner.store.put_json(done, experiment.conclude(node.config, jobs, results, local))
     conclusion = dict(runner.store.get_json(done))
-    runner.note(node, {"kind": "trial", "made_of": made_of, "path": done, "values": digest(without_timing(conclusion))})
+    entry = {"kind": "trial", "made_of": made_of, "path": done, "values": digest(without_timing(conclusion))}
+    if experiment.tables is not None:
+        entry["tables"] = {path: f"{home}/tables/{path}" for path in runner.store.get_json(f"{home}/tables.json")}
+    runner.note(node, entry)
     return conclusion
 
 

@@ -194,6 +194,9 @@ def run(
         for mix, entry in mixes.items():
             for shard in entry["shards"]:
                 store.link(f"{entry['home']}/{shard['name']}", f"{folder}/mixes/{mix}/{shard['name']}")
+        for label in trials:
+            for name, path in runner.steps[label].pop("tables", {}).items():
+                store.link(path, f"{folder}/records/{label.replace(' #', '-')}/{name}")
         accounts = account(runner, folder)
         manifest = {
             "name": name,

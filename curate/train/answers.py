@@ -5,7 +5,8 @@ whatever the context ends with. Where the whole is longer than the model's conte
 in other harnesses. An answer longer than half of the model's context is scored in pieces of half a context, each after
 as much as fits, so that no token of it is predicted from a few tokens only.
 
-Cost: one forward pass over every window; windows of like lengths share a batch.
+Cost: one forward pass over every window, and the head for the answers' tokens alone; windows of like lengths share a
+batch.
 Elsewhere: what is asked and what follows from the nats (tasks.py); whole documents (score.py).
 """
 
@@ -72,8 +73,8 @@ def answer_nats(
                 ids_there[row, : len(windows[k])] = windows[k]
                 wanted[row, lengths[k] - scored[k] : lengths[k]] = True
             there = torch.from_numpy(ids_there).to(device)
-            nats = model.nats(there[:, :-1], there[:, 1:]).double().cpu().numpy()
-            sums[some] = np.where(wanted, nats, 0.0).sum(axis=1)
+            nats = model.nats(there[:, :-1], there[:, 1:], wanted=torch.from_numpy(wanted).to(device))
+            sums[some] = np.where(wanted, nats.double().cpu().numpy(), 0.0).sum(axis=1)
             at += rows
     out = np.zeros(len(contexts))
     np.add.at(out, owner, sums)

@@ -8,12 +8,14 @@ that was never seen leaves everything to ``h'``. There is no training noise at a
 were drawn.
 
 Documents do not touch: no n-gram crosses a boundary, and the first bytes of a document are predicted from the fewer
-that stand before them, so the first byte is scored too (by the unigram); no end mark is.
+that stand before them, so the first byte is scored too (by the unigram); no end mark is. Where only some bytes count
+(the words of an assistant in a chat), the others are history alone: they are counted as what stands before a byte and
+never as what follows, and they cost nothing when text is scored.
 
-Counting takes one sort. Every position packs the (up to) six bytes that start there, and how many they are, into one
-uint64; sorted, the windows that share their first k bytes stand together for every k at once. Scoring sorts its
-windows likewise and looks each distinct one up once an order. Cost: about 100 bytes of memory a byte of text; a tenth
-of a CPU second to count 2 MB, a quarter to score 1 MB.
+Counting takes one sort. Every position packs the (up to) six bytes that start there, how many they are, and which of
+them count, into one uint64; sorted, the windows that share their first k bytes stand together for every k at once.
+Scoring sorts its windows likewise and looks each distinct one up once an order. Cost: about 100 bytes of memory a byte
+of text; a tenth of a CPU second to count 2 MB, a quarter to score 1 MB.
 """
 
 from dataclasses import dataclass
@@ -25,6 +27,7 @@ Bytes = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Keys = npt.NDArray[np.uint64]
+Bools = npt.NDArray[np.bool_]
 
 ORDER = 6  # six bytes and their number fit one uint64
 DISCOUNT = 0.75
@@ -57,7 +60,9 @@ class Ngram:
     discount: float
 
 
-def train(offsets: Ints, data: Bytes, *, order: int = ORDER, discount: float = DISCOUNT) -> Ngram:
+def train(
+    offsets: Ints, data: Bytes, *, order: int = ORDER, discount: float = DISCOUNT, counted: Bools | None = None
+) -> Ngram:
     """Count the n-grams of documents.
 
     Args:
@@ -65,20 +70,22 @@ def train(offsets: Ints, data: Bytes, *, order: int = ORDER, discount: float = D
         data: uint8.
         order: the longest n-gram, 1 to 6.
         discount: D, between 0 and 1.
+        counted: which bytes are learned, bool (offsets[-1] - offsets[0],); the others are history alone. None for all.
     """
     if not 1 <= order <= ORDER:
         raise ValueError(f"order must be 1 to {ORDER}, not {order}")
     if not 0 < discount < 1:
         raise ValueError(f"discount must lie between 0 and 1, not {discount}")
-    windows = _windows(offsets, data)
+    windows = _windows(offsets, data, counted)
     windows.sort()
-    return Ngram(tuple(_count(windows, k) for k in range(1, order + 1)), discount)
+    return Ngram(tuple(_count(windows, k, counted is not None) for k in range(1, order + 1)), discount)
 
 
-def nats(model: Ngram, offsets: Ints, data: Bytes) -> Floats:
+def nats(model: Ngram, offsets: Ints, data: Bytes, counted: Bools | None = None) -> Floats:
     """What each document costs under each order: -ln p, summed over its bytes, float64 (orders, documents).
 
-    Row k - 1 is the model of order k. An untrained model gives exactly 8 bits a byte.
+    Row k - 1 is the model of order k. An untrained model gives exactly 8 bits a byte. The sum is over the bytes that
+    are ``counted``, bool (offsets[-1] - offsets[0],); None for all.
     """
     start, stop = int(offsets[0]), int(offsets[-1])
     documents = len(offsets) - 1
@@ -106,12 +113,17 @@ def nats(model: Ngram, offsets: Ints, data: Bytes) -> Floats:
         own, left = np.maximum(count - model.discount, 0) / total, model.discount * types / total
         times = times[seen]
         p[last] = np.repeat(own, times) + np.repeat(left, times) * p[last]
-        out[k - 1] = np.bincount(owner, weights=-np.log(p), minlength=documents)
+        cost = -np.log(p)
+        out[k - 1] = np.bincount(
+            owner, weights=cost if counted is None else np.where(counted, cost, 0.0), minlength=documents
+        )
     return out
 
 
-def _windows(offsets: Ints, data: Bytes) -> Keys:
-    """For every position the bytes that start there, at most six, within the document: bytes << 16 | length."""
+def _windows(offsets: Ints, data: Bytes, counted: Bools | None = None) -> Keys:
+    """For every position the bytes that start there, at most six, within the document: bytes << 16 | length; with
+    ``counted``, bit 8 + j says that byte j of the window counts.
+    """
     text = data[int(offsets[0]) : int(offsets[-1])]
     n = len(text)
     ends = np.repeat(offsets[1:] - offsets[0], np.diff(offsets))
@@ -120,6 +132,9 @@ def _windows(offsets: Ints, data: Bytes) -> Keys:
     for j in range(ORDER):
         byte = np.where(length[: n - j] > j, text[j:], 0).astype(np.uint64) if j < n else np.empty(0, np.uint64)
         packed[: len(byte)] |= byte << np.uint64(8 * (ORDER - 1 - j) + 16)
+    if counted is not None:
+        for j in range(min(ORDER, n)):
+            packed[: n - j] |= counted[j:].astype(np.uint64) << np.uint64(8 + j)
     return packed | length.astype(np.uint64)
 
 
@@ -132,9 +147,12 @@ def _prefix(windows: Keys, k: int) -> Keys:
     return windows >> np.uint64(8 * (ORDER - k) + 16)
 
 
-def _count(windows: Keys, k: int) -> Table:
-    """Count windows of k bytes, and what follows their histories, in sorted packed windows."""
-    windows = _prefix(windows[_length(windows) >= k], k)
+def _count(windows: Keys, k: int, masked: bool) -> Table:
+    """Count windows of k bytes whose last one counts, and what follows their histories, in sorted packed windows."""
+    fits = _length(windows) >= k
+    if masked:
+        fits &= (windows >> np.uint64(7 + k)) & np.uint64(1) == 1
+    windows = _prefix(windows[fits], k)
     starts = _runs(windows)
     distinct, counts = windows[starts], np.diff(starts, append=len(windows))
     histories = distinct >> np.uint64(8)

@@ -12,6 +12,7 @@ The run is named in the schema's metadata, not by the file's name, so files can 
 many. A name is made of the arm and a hash, and a file is published whole: written beside its name, then linked, so a
 run told twice keeps the first telling. ``read`` puts runs together and refuses what cannot be compared: other
 documents, other bytes, a seed that an arm lacks. ``recompute`` draws every contrast from them (panel.py).
+A trial leaves such files in its run's folder.
 """
 
 import hashlib
@@ -100,6 +101,41 @@ def hashes(texts: Sequence[str]) -> list[str]:
     return [hashlib.sha256(text.encode()).hexdigest()[:16] for text in texts]
 
 
+def table(
+    scores: Mapping[str, Scores], *, instrument: str, arm: str, seed: int, about: Mapping[str, Any] | None = None
+) -> pa.Table:
+    """A run's scores as a table; arguments as for ``write``.
+
+    Raises:
+        ValueError: columns of unequal lengths, or a cost that is not a number.
+    """
+    columns: list[pa.Table] = []
+    for target, x in scores.items():
+        if len({len(x.documents), len(x.clusters), len(x.nats), len(x.size)}) > 1:
+            raise ValueError(
+                f"target {target!r} of {arm!r}, seed {seed}: {len(x.documents)} documents, {len(x.clusters)} clusters, "
+                f"{len(x.nats)} costs, {len(x.size)} sizes; give one of each a document"
+            )
+        if not np.isfinite(x.nats).all():
+            raise ValueError(
+                f"target {target!r} of {arm!r}, seed {seed} has a cost that is not a number; train it anew"
+            )
+        name = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(x.nats), np.int32)), pa.array([target]))
+        values = [name, pa.array(x.documents, pa.string()), pa.array(x.clusters, pa.int64())]
+        values += [pa.array(x.nats, pa.float64()), pa.array(x.size, pa.int64())]
+        columns.append(pa.Table.from_arrays(values, schema=SCHEMA))
+    run = {"instrument": instrument, "arm": arm, "seed": seed, "about": dict(about or {})}
+    found = pa.concat_tables(columns) if columns else SCHEMA.empty_table()
+    return found.unify_dictionaries().replace_schema_metadata({ABOUT: json.dumps(run, sort_keys=True).encode()})
+
+
+def file_name(instrument: str, arm: str, seed: int) -> str:
+    """The name of a run's file."""
+    short = hashlib.sha256(json.dumps([instrument, arm, seed]).encode()).hexdigest()[:8]
+    readable = re.sub(r"[^A-Za-z0-9_-]+", "-", f"{instrument}-{arm}").strip("-")[:60]
+    return f"{readable}-{seed}-{short}.nats.parquet"
+
+
 def write(
     folder: Path,
     scores: Mapping[str, Scores],
@@ -122,30 +158,11 @@ def write(
     Raises:
         ValueError: columns of unequal lengths, or a cost that is not a number.
     """
-    columns: list[pa.Table] = []
-    for target, x in scores.items():
-        if len({len(x.documents), len(x.clusters), len(x.nats), len(x.size)}) > 1:
-            raise ValueError(
-                f"target {target!r} of {arm!r}, seed {seed}: {len(x.documents)} documents, {len(x.clusters)} clusters, "
-                f"{len(x.nats)} costs, {len(x.size)} sizes; give one of each a document"
-            )
-        if not np.isfinite(x.nats).all():
-            raise ValueError(
-                f"target {target!r} of {arm!r}, seed {seed} has a cost that is not a number; train it anew"
-            )
-        name = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(x.nats), np.int32)), pa.array([target]))
-        values = [name, pa.array(x.documents, pa.string()), pa.array(x.clusters, pa.int64())]
-        values += [pa.array(x.nats, pa.float64()), pa.array(x.size, pa.int64())]
-        columns.append(pa.Table.from_arrays(values, schema=SCHEMA))
-    run = {"instrument": instrument, "arm": arm, "seed": seed, "about": dict(about or {})}
-    table = pa.concat_tables(columns) if columns else SCHEMA.empty_table()
-    table = table.unify_dictionaries().replace_schema_metadata({ABOUT: json.dumps(run, sort_keys=True).encode()})
-    short = hashlib.sha256(json.dumps([instrument, arm, seed]).encode()).hexdigest()[:8]
-    readable = re.sub(r"[^A-Za-z0-9_-]+", "-", f"{instrument}-{arm}").strip("-")[:60]
-    path = folder / f"{readable}-{seed}-{short}.nats.parquet"
+    found = table(scores, instrument=instrument, arm=arm, seed=seed, about=about)
+    path = folder / file_name(instrument, arm, seed)
     folder.mkdir(parents=True, exist_ok=True)
     scratch = folder / f".{path.name}.{os.getpid()}"
-    pq.write_table(table, scratch, compression="zstd")
+    pq.write_table(found, scratch, compression="zstd")
     try:
         os.link(scratch, path)
     except FileExistsError:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from curate.text import string_buffers
 from curate.train import overlap
+from curate.trials import masks
 from curate.trials.cutting import REPLAY, read
 from curate.trials.metrics import Scored, primary_of
 from curate.trials.settings import Trial
@@ -24,7 +25,12 @@ def composition_job(
 ) -> dict[str, Any]:
     """What an input's trained rows are, and what of everything scored stands in all of its rows."""
     name = job["input"]
-    out = describe(read(inputs, name, ["text", "source"], 0, job["rows"], job["without"]))
+    columns = ["text", "source", *masks.spans_of(Path(inputs[name]))]
+    rows = read(inputs, name, columns, 0, job["rows"], job["without"])
+    out = describe(rows)
+    if masks.SPANS in columns and out["bytes"]:
+        counts = masks.sizes(rows["text"], rows[masks.SPANS], f"input {name!r}")
+        out["masked"] = 1 - int(counts.sum()) / out["bytes"]
     if not searched(name, config):
         return out
     decides = primary_of(config, scored)

@@ -19,8 +19,9 @@ import pyarrow.parquet as pq
 
 from curate.errors import BadInput
 from curate.text import string_buffers
+from curate.trials import masks
 from curate.trials.arms import BASELINES
-from curate.trials.encoding import encode, open_tokenizer
+from curate.trials.encoding import encode, encode_spans, open_tokenizer
 from curate.trials.settings import MOST_EPOCHS, Trial
 
 OF = b"curate.of"
@@ -205,9 +206,14 @@ def _sizes(instrument: str, name: str, inputs: Mapping[str, Path]) -> Iterator[n
             yield batch["text_bytes"].to_numpy()
     else:
         tokenizer = open_tokenizer(inputs)
-        for batch in file.iter_batches(batch_size=1_000, columns=["text"]):
+        spans = masks.spans_of(Path(inputs[name]))
+        for batch in file.iter_batches(batch_size=1_000, columns=["text", *spans]):
             # one more for the separator that stands before each document
-            yield np.array([len(ids) + 1 for ids in encode(tokenizer, batch["text"].to_pylist())], dtype=np.int64)
+            if spans:
+                yield np.diff(encode_spans(inputs, batch["text"], batch[masks.SPANS], f"input {name!r}").offsets)
+            else:
+                texts = batch["text"].to_pylist()
+                yield np.array([len(ids) + 1 for ids in encode(tokenizer, texts)], dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -220,6 +226,8 @@ class Share:
         epochs: how often they are read.
         part: of what the run reads, the share that comes from the arm.
         replay: documents that give the rest.
+        spans: of the chunk's documents; None where they have none.
+        replay_spans: of those that give the rest.
     """
 
     arm: str
@@ -227,6 +235,17 @@ class Share:
     epochs: float = 1.0
     part: float = 1.0
     replay: pa.ChunkedArray | None = None
+    spans: pa.ChunkedArray | None = None
+    replay_spans: pa.ChunkedArray | None = None
+
+    @property
+    def named(self) -> str:
+        """Where the chunk's documents come from, for errors."""
+        return f"input 'arm:{self.arm}'"
+
+    def counted(self) -> masks.Bools | None:
+        """Which bytes of the chunk's documents count, bool (bytes,); None where all do."""
+        return masks.counted(self.rows, self.spans, self.named)
 
     def text(self) -> tuple[np.ndarray, np.ndarray]:
         """The chunk's documents as offsets and bytes."""
@@ -244,13 +263,20 @@ class Share:
 def share_of(run: Mapping[str, Any], config: Trial, inputs: Mapping[str, Path]) -> Share:
     """What a run of a job reads (``Chunks.run``); ``and`` names a second chunk that stands behind the first."""
     chunks = [run, *([run["and"]] if "and" in run else [])]
-    texts = [read(inputs, f"arm:{c['arm']}", ["text"], c["start"], c["stop"], c["without"])["text"] for c in chunks]
-    rows = pa.chunked_array([piece for text in texts for piece in text.chunks], texts[0].type)
+    rows, spans = _documents(inputs, [(f"arm:{c['arm']}", c["start"], c["stop"], c["without"]) for c in chunks])
     if "replay" not in run:
-        return Share(run["arm"], rows, run.get("epochs", 1.0))
-    start, stop = run["replay"]
-    replay = read(inputs, REPLAY, ["text"], start, stop, 0)["text"]
-    return Share(run["arm"], rows, run.get("epochs", 1.0), config.share, replay)
+        return Share(run["arm"], rows, run.get("epochs", 1.0), spans=spans)
+    replay, replay_spans = _documents(inputs, [(REPLAY, *run["replay"], 0)])
+    return Share(run["arm"], rows, run.get("epochs", 1.0), config.share, replay, spans, replay_spans)
+
+
+def _documents(
+    inputs: Mapping[str, Path], chunks: Sequence[tuple[str, int, int, int]]
+) -> tuple[pa.ChunkedArray, pa.ChunkedArray | None]:
+    """Texts of chunks (input, start, stop, without) one behind the other, and their spans where any chunk has some."""
+    tables = [read(inputs, chunk[0], ["text", *masks.spans_of(Path(inputs[chunk[0]]))], *chunk[1:]) for chunk in chunks]
+    table = tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="permissive")
+    return table["text"], table[masks.SPANS] if masks.SPANS in table.column_names else None
 
 
 def read(

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from curate.errors import BadInput, BadPlan
+from curate.train import tokenising
+from curate.train.data import Tokens
 
 
 def separator_of(tokenizer: Any) -> int:
@@ -63,9 +66,51 @@ def encode(tokenizer: Any, texts: list[str]) -> list[list[int]]:
     return [e.ids for e in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
 
 
-def read_so_far(tokenizer: Any, texts: Sequence[str], lengths: np.ndarray) -> list[str]:
-    """The text behind a cut stream of tokens: whole documents, and the last one as far as its tokens go."""
+def encode_spans(
+    inputs: Mapping[str, Path], texts: pa.Array | pa.ChunkedArray, spans: pa.Array | pa.ChunkedArray, where: str,
+    separator: int = 0,
+) -> Tokens:  # fmt: skip
+    """Texts with spans as documents: cut at every border of a span, so that what is masked is masked to the byte.
+
+    Raises:
+        BadInput: spans that do not fit their text.
+    """
+    one = pa.concat_arrays(texts.chunks) if isinstance(texts, pa.ChunkedArray) else texts
+    try:
+        return tokenising.encode(one, tokenizer_file(inputs).parent, separator, spans=spans)
+    except ValueError as error:
+        raise BadInput(
+            f"{where}: {error}", where="trial inputs", fix="make spans last, for the very text that they stand beside"
+        ) from error
+
+
+def read_so_far(
+    tokenizer: Any, texts: Sequence[str], lengths: np.ndarray, pieces: Sequence[str] | None = None
+) -> list[str]:
+    """The text behind a cut stream of tokens: whole documents, and the last one as far as its tokens go.
+
+    Args:
+        tokenizer: that made them.
+        texts: the documents.
+        lengths: how many tokens of each were kept, int64; of the last one maybe not all.
+        pieces: in which the last one was tokenised; None for all of it at once.
+    """
     read = list(texts[: len(lengths)])
     kept = int(lengths[-1])
-    end = tokenizer.encode(read[-1], add_special_tokens=False).offsets[kept - 1][1] if kept else 0
-    return [*read[:-1], read[-1][:end]]
+    if pieces is None:
+        return [*read[:-1], _head(tokenizer, read[-1], kept)[0]]
+    last = ""
+    for piece in pieces:
+        text, of_it = _head(tokenizer, piece, kept)
+        kept -= of_it
+        last += text if kept == 0 else piece
+        if kept == 0:
+            break
+    return [*read[:-1], last]
+
+
+def _head(tokenizer: Any, text: str, kept: int) -> tuple[str, int]:
+    """A text as far as its first tokens go, and how many of them it has."""
+    encoded = tokenizer.encode(text, add_special_tokens=False)
+    kept = min(kept, len(encoded.ids))
+    return text[: encoded.offsets[kept - 1][1] if kept else 0], kept

@@ -32,6 +32,7 @@ def lines(verdict: Mapping[str, Any]) -> list[str]:
         if x["bytes"]:
             largest = sorted(x["sources"].items(), key=lambda kv: (-kv[1], kv[0]))[:3]
             top = ", ".join(f"{s} {100 * share:.0f} %" for s, share in largest)
+            top += f"; {100 * x['masked']:.0f} % masked" if x.get("masked") else ""
             out.append(
                 f"  {name:<24} {x['documents']:>9,} {x['bytes']:>11,} {x['length']['p50']:>14,.0f} "
                 f"{x['compression']:>12.2f} {100 * x['copies']:>6.1f} %  {top}"

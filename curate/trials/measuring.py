@@ -119,7 +119,9 @@ def measure(name: str, config: Trial, arms: Arms, scored: Sequence[Scored], runs
     if curve := _curve(config, decides, scored, runs):
         out["curve_baseline"] = curve.told()
         out["multiplier"] = {
-            mix: curve.multiple(bits[mix], [primary[s.name].nats[mix] for s in decides], decides, config.seed)
+            mix: curve.multiple(
+                bits[mix], [primary[s.name].nats[mix] for s in decides], decides, alone[_vs(mix)].all, config.seed
+            )
             for mix in arms.mixes
         }
     return out
@@ -162,7 +164,12 @@ def _pairs(arms: Arms, trained: Sequence[str]) -> dict[str, tuple[str, str, dict
     found = [(arm, "random", RANDOM | {arm: -1.0}) for arm in (*arms.mixes, *arms.inverses, *arms.references)]
     found += [(mix, arm, {arm: 1.0, mix: -1.0}) for arm, mix in arms.controls.items()]
     known = set(trained)
-    return {f"{what} against {arm}": (what, arm, w) for what, arm, w in found if {what, arm} <= known}
+    return {_vs(what, arm): (what, arm, w) for what, arm, w in found if {what, arm} <= known}
+
+
+def _vs(what: str, arm: str = "random") -> str:
+    """The name of a comparison."""
+    return f"{what} against {arm}"
 
 
 def _told(c: statistics.Contrast, clusters: int) -> dict[str, Any]:
@@ -276,9 +283,11 @@ class _Curve(NamedTuple):
         mean, se = self.losses.mean(axis=0), self.losses.std(axis=0, ddof=1) / np.sqrt(len(self.losses))
         return [[s, float(x), float(e)] for s, x, e in zip(self.scales, mean, se, strict=True)]
 
-    def multiple(self, mix: Floats, nats: Sequence[Floats], decides: Sequence[Scored], seed: int) -> dict[str, Any]:
-        """A mix's bits per byte (seeds,) as a multiple of data; infinite ends are null, and so is all where the
-        baseline does not learn from more.
+    def multiple(
+        self, mix: Floats, nats: Sequence[Floats], decides: Sequence[Scored], like: statistics.Contrast, seed: int
+    ) -> dict[str, Any]:
+        """A mix's bits per byte (seeds,) as a multiple of data, with the noise that its contrast with random
+        has pooled; infinite ends are null, and so is all where the baseline does not learn from more.
         """
         mean = self.losses.mean(axis=0)
         if mean[0] <= mean[-1]:
@@ -289,7 +298,9 @@ class _Curve(NamedTuple):
             )
             for mine, x, s in zip(self.nats, nats, decides, strict=True)
         )
-        m = multiplier.from_seeds(self.scales, self.losses, mix, item=np.asarray(item) / len(decides) ** 2, seed=seed)
+        m = multiplier.from_seeds(
+            self.scales, self.losses, mix, like=like, item=np.asarray(item) / len(decides) ** 2, seed=seed
+        )
         ends = {k: float(getattr(m, k)) for k in ("estimate", "low", "high")}
         finite = {k: v if np.isfinite(v) else None for k, v in ends.items()}
         return {**finite, "text": m.text, "method": m.method, "doubling": m.doubling}

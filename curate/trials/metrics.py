@@ -6,8 +6,11 @@
     guards      a panel of other domains, where nothing should be lost
 
 Everything scored is one flat list of numbers a run, in the order of ``scored_of``: a document's nats, or an answer's.
+Where a document has spans that do not count (curate.trials.masks), its nats and bytes are those of the rest, and one of
+which nothing counts is left out.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +27,7 @@ from curate.errors import BadInput, BadPlan
 from curate.hashing import digest
 from curate.text import string_buffers
 from curate.train import ngram, tasks
+from curate.trials import masks
 from curate.trials.settings import Trial
 
 Floats = npt.NDArray[np.float64]
@@ -44,6 +48,8 @@ class Scored:
         texts: documents, or of each request context and answer.
         clusters: equal numbers are drawn together by the bootstrap; int64 (items,), from 0, each used.
         task: what was asked.
+        spans: of the documents; None where they have none.
+        left_out: documents that were not taken, because nothing of them counts.
     """
 
     kind: str
@@ -51,6 +57,8 @@ class Scored:
     texts: pa.ChunkedArray
     clusters: Ints
     task: tasks.Task | None = None
+    spans: pa.ChunkedArray | None = None
+    left_out: int = 0
 
     @property
     def count(self) -> int:
@@ -60,7 +68,16 @@ class Scored:
     @cached_property
     def sizes(self) -> Ints:
         """UTF-8 bytes of what each number is about, int64 (count,)."""
-        return self.task.bytes if self.task else np.diff(string_buffers(self.texts)[0])
+        if self.task:
+            return self.task.bytes
+        if self.spans is not None:
+            return masks.sizes(self.texts, self.spans, self.name)
+        return np.diff(string_buffers(self.texts)[0])
+
+    @cached_property
+    def counted(self) -> masks.Bools | None:
+        """Which bytes of the documents count, bool (bytes of all of them,); None where all do."""
+        return masks.counted(self.texts, self.spans, self.name)
 
     @cached_property
     def items(self) -> Ints:
@@ -74,7 +91,8 @@ class Scored:
 
     def content(self) -> str:
         """A hash of what is scored: 16 hex characters."""
-        return digest([self.kind == "task", self.texts.to_pylist(), self.items.tolist()])[:16]
+        mask = [] if self.counted is None else [hashlib.sha256(np.packbits(self.counted).tobytes()).hexdigest()]
+        return digest([self.kind == "task", self.texts.to_pylist(), self.items.tolist(), *mask])[:16]
 
 
 def scored_of(config: Trial, inputs: Mapping[str, Path]) -> list[Scored]:
@@ -134,14 +152,24 @@ def _targets(config: Trial, inputs: Mapping[str, Path]) -> dict[str, str]:
 
 
 def _documents(kind: str, name: str, path: Path, most: int) -> Scored:
-    """Documents that are not empty, from the first on; the file's ``group`` (or ``module``) makes clusters."""
-    columns = [c for c in ("text", "group", "module") if c in pq.read_schema(path).names][:2]
+    """Documents of which something counts, from the first on; the file's ``group`` (or ``module``) makes clusters."""
+    names = pq.read_schema(path).names
+    grouped = next((c for c in ("group", "module") if c in names), None)
+    columns = ["text", *([grouped] if grouped else []), *masks.spans_of(path)]
     table = pq.read_table(path, columns=columns)
-    table = table.filter(pc.greater(pc.binary_length(table["text"]), 0)).slice(0, most)
+    full = pc.fill_null(pc.greater(pc.binary_length(table["text"]), 0), False)
+    taken = full
+    if masks.SPANS in columns:
+        taken = pc.and_(full, pa.chunked_array([masks.sizes(table["text"], table[masks.SPANS], f"{kind} {name}") > 0]))
+    left_out = int(pc.sum(full).as_py() or 0) - int(pc.sum(taken).as_py() or 0)
+    table = table.filter(taken).slice(0, most)
     alone = pa.array([f"\x00{i}" for i in range(len(table))])
-    group = pc.coalesce(table[columns[1]].cast(pa.string()), alone) if len(columns) > 1 else alone
+    group = pc.coalesce(table[grouped].cast(pa.string()), alone) if grouped else alone
     cluster = pc.index_in(group, value_set=pc.unique(group)).cast(pa.int64())
-    return Scored(kind, name, table["text"].cast(pa.large_string()), cluster.to_numpy(zero_copy_only=False))
+    return Scored(
+        kind, name, table["text"].cast(pa.large_string()), cluster.to_numpy(zero_copy_only=False),
+        spans=table[masks.SPANS] if masks.SPANS in columns else None, left_out=left_out,
+    )  # fmt: skip
 
 
 def _requests(task: tasks.Task) -> Scored:
@@ -155,7 +183,7 @@ def ngram_nats(model: ngram.Ngram, scored: Sequence[Scored]) -> list[Floats]:
 
 
 def _ngram_nats(model: ngram.Ngram, scored: Scored) -> Floats:
-    nats = ngram.nats(model, *string_buffers(scored.texts))
+    nats = ngram.nats(model, *string_buffers(scored.texts), scored.counted)
     if scored.task is None:
         return nats
     # Text is scored from left to right, so an answer costs what the whole costs beyond its context.

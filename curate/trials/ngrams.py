@@ -19,15 +19,18 @@ def ngram_job(
 ) -> dict[str, Any]:
     """Count the n-grams of one chunk, read as often as its share says, and score everything with them."""
     offsets, data = first_bytes_of(*share.text(), int(np.ceil(budget / share.epochs)))
-    unique = int((np.diff(offsets) > 0).sum())
+    unique, once = int((np.diff(offsets) > 0).sum()), int(offsets[-1] - offsets[0])
     offsets, data = repeat(offsets, data, budget)
-    costs = ngram_nats(ngram.train(offsets, data), scored)
+    size = int(offsets[-1] - offsets[0])
+    counted = share.counted()
+    if counted is not None:
+        counted = np.resize(counted[:once], size)  # as the text: from the first byte on, again and again
+    costs = ngram_nats(ngram.train(offsets, data, counted=counted), scored)
     tokens = None
     if "tokenizer" in inputs:
         texts = [data[a:b].tobytes().decode() for a, b in pairwise(offsets.tolist())]
         tokens = sum(len(ids) for ids in encode(open_tokenizer(inputs), texts))
-    size = int(offsets[-1] - offsets[0])
-    return {
-        **outcome(config, scored, [c[-1] for c in costs], costs),
-        "trained": {"bytes": size, "tokens": tokens, "documents": unique, "epochs": share.epochs},
-    }
+    trained = {"bytes": size, "tokens": tokens, "documents": unique, "epochs": share.epochs}
+    if counted is not None:
+        trained["predicted"] = int(counted.sum())
+    return {**outcome(config, scored, [c[-1] for c in costs], costs), "trained": trained}

@@ -231,6 +231,20 @@ def caveats_of(
     return out
 
 
+def masked_of(composition: Mapping[str, Mapping[str, Any]], scored: Sequence[Scored]) -> list[str]:
+    """What spans that do not count change in what the numbers mean."""
+    out = []
+    shares = {name.partition(":")[2]: x["masked"] for name, x in composition.items() if "masked" in x}
+    shares = {arm: share for arm, share in shares.items() if f"arm:{arm}" in composition and share}
+    if shares:
+        said = ", ".join(f"{100 * share:.0f} % of {arm}" for arm, share in shares.items())
+        out.append(f"Budgets count what is read, and some of it is masked and not learned: {said}.")
+    for s in scored:
+        if s.left_out:
+            out.append(f"{s.kind} {s.name}: {s.left_out} documents are masked as a whole and were left out.")
+    return out
+
+
 def _repetition(repeated: Mapping[str, Repeated]) -> list[str]:
     """What was said of repetition, and where it could not be tested."""
     out = []
