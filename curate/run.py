@@ -195,8 +195,8 @@ def run(
             for shard in entry["shards"]:
                 store.link(f"{entry['home']}/{shard['name']}", f"{folder}/mixes/{mix}/{shard['name']}")
         for label in trials:
-            for name, path in runner.steps[label].pop("tables", {}).items():
-                store.link(path, f"{folder}/records/{label.replace(' #', '-')}/{name}")
+            for table, path in runner.steps[label].pop("tables", {}).items():
+                store.link(path, f"{folder}/records/{label.replace(' #', '-')}/{table}")
         accounts = account(runner, folder)
         manifest = {
             "name": name,
