@@ -18,16 +18,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import polars as pl
+import pyarrow as pa
 
 from curate import select, sources, tokens
 from curate.columns import TEXT
 from curate.errors import BadPlan
 from curate.plan import Fit, Frame, Gather, Given, Mix, Plan, conclude, fit, given, plan, read
+from curate.train.spans import TYPE as SPANS
 from curate.trial import Trial, experiment_for, sample_bytes, vocabulary
 
 WRITTEN_BY = "curate trial"  # where its steps were written, for errors and reports
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 CONTROLS = ("length", "source")
+MASKED = ("mixes", "against", "targets", "transfers", "guards")
 RESERVED = ("random", "reference", "inverse", "length_matched", "source_matched", "conditional_only")
 SPLITS = ("train", "validation", "test")
 
@@ -47,6 +50,8 @@ class Comparison:
         split_column: a column of the target's files that says ``train``, ``validation`` or ``test``; without it all of
             them are scored.
         groups: whether the target's files have a column ``group``, whose rows are one item for the trial's noise.
+        spans: which of the inputs have a column ``spans``, whose masks the trial honours: some of ``mixes``,
+            ``against``, ``targets``, ``transfers``, ``guards``.
         text: the column of texts.
         source: the column that tells where a document is from; by default ``source``, where there is one.
         controls: draws from the pool shaped like each mix, by ``length``, by ``source``.
@@ -64,6 +69,7 @@ class Comparison:
     tokenizer: str | None = None
     split_column: str | None = None
     groups: bool = False
+    spans: tuple[str, ...] = ()
     text: str = "text"
     source: str | None = None
     controls: tuple[str, ...] = CONTROLS
@@ -121,13 +127,18 @@ def pipeline(config: Comparison) -> Plan:
         raise BadPlan(
             f"there is no control by {', '.join(unknown)}", where="curate trial", fix=f"some of: {', '.join(CONTROLS)}"
         )
-    pool = documents(config, next(iter(named([config.against], "pool").values())))
+    if unknown := sorted(set(config.spans) - set(MASKED)):
+        raise BadPlan(
+            f"no inputs are called {', '.join(unknown)}", where="curate trial, spans",
+            fix=f"some of: {', '.join(MASKED)}",
+        )  # fmt: skip
+    pool = documents(config, next(iter(named([config.against], "pool").values())), "against")
     size = sample_bytes(config.trial)
     inputs: dict[str, Gather | Fit | Given | Frame] = {
         f"arm:{name}": pool.sample(bytes=size, label=f"arm {name}") for name in ("random", "random'")
     }
     for name, path in mixes.items():
-        mix = documents(config, path)
+        mix = documents(config, path, "mixes")
         inputs[f"arm:{name}"] = mix.sample(bytes=size, label=f"arm {name}")
         for by in config.controls:
             inputs[f"arm:{by}_matched:{name}"] = like(pool, mix, by, size, name)
@@ -144,9 +155,14 @@ def pipeline(config: Comparison) -> Plan:
     return plan(conclude(experiment_for(config.trial), config.trial, inputs))
 
 
-def documents(config: Comparison, path: str) -> Frame:
-    """The documents of a mix or of the pool."""
-    return read(sources.any_file(path, text=config.text, source=config.source))
+def documents(config: Comparison, path: str, what: str) -> Frame:
+    """The documents of a mix or of the pool; ``what`` is one of MASKED."""
+    return read(sources.any_file(path, text=config.text, source=config.source, columns=masks(config, what)))
+
+
+def masks(config: Comparison, what: str) -> dict[str, pa.DataType]:
+    """The column of spans, where these inputs have one."""
+    return {"spans": SPANS} if what in config.spans else {}
 
 
 def like(pool: Frame, mix: Frame, by: str, size: int, name: str) -> Gather:
@@ -160,6 +176,7 @@ def like(pool: Frame, mix: Frame, by: str, size: int, name: str) -> Gather:
 def scored(config: Comparison) -> dict[str, Frame | Gather]:
     """What is scored: targets by split, transfers, guards."""
     columns = {name: TEXT for name in (config.split_column, "group" if config.groups else None) if name}
+    columns |= masks(config, "targets")
     targets = named(config.targets, "target")
     out: dict[str, Frame | Gather] = {}
     for name, path in targets.items():
@@ -173,6 +190,6 @@ def scored(config: Comparison) -> dict[str, Frame | Gather]:
                 out[f"{place}{split}"] = docs.keep(pl.col(config.split_column) == split, because="other_split")
     for kind, given_ in (("transfer", config.transfers), ("guard", config.guards)):
         for name, path in named(given_, kind).items():
-            docs = read(sources.any_file(path, text=config.text))
+            docs = read(sources.any_file(path, text=config.text, columns=masks(config, f"{kind}s")))
             out[f"{kind}:{name}"] = docs.sample(rows=config.trial.beside, label=f"{kind} {name}")
     return out

@@ -1,6 +1,7 @@
 """The byte n-gram against its formula: by hand, by brute force, and by what a probability must obey."""
 
 from collections import Counter
+from itertools import chain
 from math import log
 
 import numpy as np
@@ -98,6 +99,52 @@ def test_a_slice_of_a_column():
     column = pa.array(["left out", "abab", "aba", "left out"], pa.large_string()).slice(1, 2)
     got = ngram.nats(ngram.train(*string_buffers(column)), *string_buffers(column))
     assert (got == nats([b"abab", b"aba"], [b"abab", b"aba"])).all()
+
+
+def masked_brute_force(
+    train: list[bytes], learned: list[list[bool]], test: list[bytes], scored: list[list[bool]], order: int
+) -> np.ndarray:
+    """The formula over the bytes that count: a window counts where its last byte does, whatever stands before it."""
+    count = Counter(
+        d[i : i + k] for d, keep in zip(train, learned, strict=True)
+        for k in range(1, order + 1) for i in range(len(d) - k + 1) if keep[i + k - 1]
+    )  # fmt: skip
+
+    def p(h: bytes, w: int) -> float:
+        followers = [count[h + bytes([x])] for x in range(256) if count[h + bytes([x])]]
+        below = p(h[1:], w) if h else 1 / 256
+        if not followers:
+            return below
+        seen = max(count[h + bytes([w])] - 0.75, 0) / sum(followers)
+        return seen + 0.75 * len(followers) / sum(followers) * below
+
+    return np.array([
+        [-sum(log(p(d[max(0, i - k + 1) : i], d[i])) for i in range(len(d)) if keep[i])
+         for d, keep in zip(test, scored, strict=True)]
+        for k in range(1, order + 1)
+    ])  # fmt: skip
+
+
+masked_texts = st.lists(st.lists(st.tuples(st.sampled_from(b"\x00ab\xff"), st.booleans()), max_size=14), max_size=4)
+
+
+@settings(deadline=None)
+@given(masked_texts, masked_texts, st.integers(1, 6))
+def test_masked_bytes_are_history_alone(train, test, order):  # type: ignore[no-untyped-def]
+    (texts, learned), (others, scored) = (
+        ([bytes(b for b, _ in d) for d in some], [[keep for _, keep in d] for d in some]) for some in (train, test)
+    )
+    model = ngram.train(*buffers(texts), order=order, counted=np.array([*chain(*learned)], dtype=bool))
+    got = ngram.nats(model, *buffers(others), np.array([*chain(*scored)], dtype=bool))
+    wanted = masked_brute_force(texts, learned, others, scored, order).reshape(order, len(others))
+    np.testing.assert_allclose(got, wanted, rtol=1e-9, atol=1e-12)
+
+
+def test_a_mask_of_nothing_changes_no_bit():
+    documents = [bytes([97 + i % 5, 98 + i % 3, 32]) * (1 + i % 4) for i in range(50)]
+    every = np.ones(sum(map(len, documents)), dtype=bool)
+    model = ngram.train(*buffers(documents), counted=every)
+    assert (ngram.nats(model, *buffers(documents), every) == nats(documents, documents)).all()
 
 
 def test_refuses_what_it_cannot_pack():

@@ -192,3 +192,21 @@ def test_a_mix_leaves_as_shards_of_another_trainer(curate, corpus, tmp_path):
     assert len(ids) == sum(len(t) + 1 for t in text)  # a separator a document
     code, _, err = curate("export", "mixes/half", "--to", "gpt", "--tokenizer", "bytes", "--out", "more")
     assert code == 2 and "there are no shards of kind 'gpt'" in err
+
+
+def test_a_mix_of_chats_is_judged_by_what_its_assistant_says(curate, corpus, tmp_path):
+    """The sea is asked about in words of the land, which are masked; the files of the mix alone have spans."""
+    asked, said = documents(LAND, 300, 7), documents(SEA, 300, 8)
+    spans = [[{"start": 0, "stop": len(a) + 1, "loss": False}] for a in asked]
+    texts = [f"{a}\n{b}" for a, b in zip(asked, said, strict=True)]
+    write(tmp_path / "sft.parquet", texts, source=["land"] * 300, spans=spans)
+    arguments = ["trial", "sft.parquet", "--against", "pool.parquet", "--target", "target.parquet", *SMALL]
+    arguments += ["--set", "trial.subsamples=2"]
+    code, out, err = curate(*arguments, "--set", "spans=mixes")
+    assert code == 0, err
+    ((trial,),) = (ts.values() for ts in conclusions(tmp_path).values())
+    assert 0.4 < trial["composition"]["arm:sft"]["masked"] < 0.6
+    assert "masked" not in trial["composition"]["arm:random"]
+    assert sorted(p.name for p in tmp_path.glob(".curate/runs/*/records/trial/*")) == ["primary"]
+    code, _, err = curate(*arguments, "--set", "spans=pool")
+    assert code == 2 and "no inputs are called pool" in err
