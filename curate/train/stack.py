@@ -318,9 +318,11 @@ class _Clock:
 
 
 def _measure(run: Runs, evaluate: loop.Evaluate, done: int, seen: list[dict[int, np.ndarray]]) -> None:
-    """Note what ``evaluate`` gives for each replica as it is."""
+    """Note what ``evaluate`` gives for each replica as it is, but for those that broke."""
     with torch.no_grad():
         for r, decoder in enumerate(run.decoders()):
+            if r in run.broken:
+                continue
             seen[r][done] = np.asarray(evaluate(decoder.eval()), dtype=np.float64)
 
 
