@@ -321,3 +321,11 @@ def test_chats_reach_the_trial_and_its_runs_are_kept(tmp_path: Path):
     )
     assert scores.accuracy == seen["tasks"]["words"]["sft"]["accuracy"][0]
     assert requests.about["bytes"] == pytest.approx(12_000, abs=3)
+
+    other = run(made, name="other", store=Store(str(tmp_path / "store")), open_engine=Local)    # all of it is there
+    files = [
+        sorted(p.relative_to(home) for p in home.rglob("*.parquet"))
+        for home in (tmp_path / "store" / o.folder / "records" for o in (outcome, other))
+    ]
+    assert files[0] == files[1]
+    assert len(files[0]) == 3 * 5 * (3 + 5)                           # groups, seeds, arms and the curve's runs
