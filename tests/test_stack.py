@@ -417,10 +417,31 @@ def test_compiled_runs_are_the_same(precision):
             np.testing.assert_allclose(one.losses, other.losses, atol=tolerance)
 
 
+WIDE = replace(TINY, width=64, hidden=96, qk_norm=True)  # heads of 32; TINY's are too small for flex attention
+
+
 @pytest.mark.gpu
-def test_three_runs_in_lockstep_on_a_gpu():
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:The .grad attribute")
+@pytest.mark.parametrize("shape", [TINY, WIDE], ids=["small", "wide"])
+@pytest.mark.parametrize("documents", [False, True], ids=["plain", "documents"])
+@pytest.mark.parametrize("more", [{}, {"compile": True}, {"optimizer": "muon", "micro": 24}], ids=str)
+def test_three_runs_in_lockstep_on_a_gpu(shape, documents, more):
+    """Batches that a thread makes ahead, pinned and sent; as on the GPU alone, and as on a CPU."""
+    given = [weighted(i, documents=True) for i in range(3)] if documents else streams()
+    on_gpu = replace(TRAINING, device="cuda", **more)
+    ours = stack.fit(decoders(shape), on_gpu, given)
+    here = {name: value for name, value in more.items() if name != "compile"}
+    for theirs in (alone(decoders(shape), on_gpu, given), alone(decoders(shape), replace(TRAINING, **here), given)):
+        for one, other in zip(ours, theirs, strict=True):
+            np.testing.assert_allclose(one.losses, other.losses, rtol=5e-3)
+            assert one.tokens == other.tokens
+
+
+@pytest.mark.gpu
+def test_together_stacks_on_a_gpu(calls):
     training = replace(TRAINING, device="cuda", precision="bfloat16")
-    for compiled in (False, True):
-        ours = stack.fit(decoders(), replace(training, compile=compiled), streams())
-        for one, other in zip(ours, alone(decoders(), training, streams()), strict=True):
-            np.testing.assert_allclose(one.losses, other.losses, atol=0.02)
+    ours = stack.together(decoders(), training, streams())
+    assert calls == [3]
+    for one, other in zip(ours, alone(decoders(), training, streams()), strict=True):
+        np.testing.assert_allclose(one.losses, other.losses, atol=0.02)
+        assert one.model.embedding.weight.device.type == "cuda"

@@ -103,6 +103,17 @@ def test_one_document_is_one_context():
     torch.testing.assert_close(ours.nats(tokens, targets, torch.zeros_like(tokens)), alone, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(("heads", "flex"), [(2, None), (4, False)])
+def test_heads_that_are_too_small_for_flex_attention_have_a_whole_mask(heads, flex, monkeypatch):
+    """Its kernel for a GPU refuses heads below 16."""
+    asked = []
+    original = attention.rows
+    monkeypatch.setattr(attention, "rows", lambda d, *, flex=None: asked.append(flex) or original(d))
+    ours = model.Decoder(model.Config(vocab=97, width=32, layers=1, heads=heads, hidden=24, context=12))
+    ours(random_rows(2, 12), torch.zeros((2, 12), dtype=torch.int32))
+    assert asked == [flex]
+
+
 @pytest.mark.filterwarnings("ignore:flex_attention called without")  # slow, and said so, where nothing compiles it
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("queries", [3, 8, 128])

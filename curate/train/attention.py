@@ -29,6 +29,7 @@ from torch import Tensor
 from curate.train.compiling import translated
 
 QUERIES = 128            # at a time: the fastest of 64, 128 and all, at contexts of 256 and 512
+SMALLEST = 16            # size of a head that flex attention takes on a GPU; with smaller ones torch's own has a mask
 
 
 @dataclass(frozen=True)

@@ -266,7 +266,8 @@ class Decoder(nn.Module):
             )
         if documents is None:
             return self.turns[: tokens.shape[1]], None
-        layout = attention.rows(documents)
+        small = self.config.width // self.config.heads < attention.SMALLEST
+        layout = attention.rows(documents, flex=False if small else None)
         return self.turns[:, :1, :1][layout.positions], layout.mask
 
     def logits(self, tokens: Tensor, documents: Tensor | None = None) -> Tensor:
