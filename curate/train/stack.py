@@ -11,11 +11,9 @@ A replica whose loss is no longer a number is named, and the others go on as if 
 
 *When it pays* (``pays``): on a GPU that one replica does not fill. Training a model of width d moves about 180 d bytes
 a token and layer and computes 72 d² operations, so that below a width of some 500 the kernels of one large GPU wait for
-its memory, and with less than some 16,000 tokens a step for being launched. At 4,096 tokens that makes nine stacked
-runs about 8 times as fast as eager ones and twice as fast as replayed CUDA graphs; from 100,000 tokens on nothing is
-gained. All of this is derived from data sheets and from what others report; none of it was measured
-(benchmarks/stacking.py does it where there is a GPU). On a CPU stacking does not pay: replicas are processes of one
-thread each.
+its memory, and with less than some 16,000 tokens a step for being launched. From 100,000 tokens on nothing should be
+gained. This is derived from data sheets and from what others report; none of it was measured (benchmarks/stacking.py
+does it where there is a GPU). On a CPU replicas are processes of one thread each, and stacking is for tests.
 
 *When it can be* (``apart`` says why not): plain decoders of one shape in one process, feeds with equally many steps and
 batches of one shape. Adapters and models of ``transformers`` train one by one. A stack writes no checkpoints, so one
