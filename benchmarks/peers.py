@@ -6,11 +6,12 @@
 Every program is a fresh process from Parquet (dolma: gzipped JSON Lines) to files, start-up included, and is told to
 use two workers or threads where it can; Parquet is written with zstd at level 3 by all. Rounds alternate: A B C, A B C,
 ...; the table gives medians, and ratios of medians to ours in the same rounds. CPU seconds are the sum over the process
-and all below it, memory the largest sum of proportional set sizes, both sampled ten times a second. Programs are
-installed, in the versions below and with nothing else, into virtual environments of their own (--envs), this project
-too: where ``pandas`` and ``scipy`` lie about, pyarrow and numba import them, half a second a process. (datatrove, and
-filters with its words, run in this one.) ``marginal`` runs near-duplicates on one file and on two: what the second
-costs.
+and all below it. Memory is the largest sum of proportional set sizes, sampled ten times a second in a run of its own
+that is not timed, for the system stops a process while it counts its pages (a program that takes minutes is run once,
+for both). Programs are installed, in the versions below and with nothing else, into virtual environments of their own
+(--envs), this project too: where ``pandas`` and ``scipy`` lie about, pyarrow and numba import them, half a second a
+process. (datatrove, and filters with its words, run in this one.) ``marginal`` runs near-duplicates on one file and on
+two: what the second costs.
 """
 
 import argparse
@@ -80,10 +81,11 @@ SLOW = {"datatrove", "datasketch", "dolma"}     # one round, and no marginal cos
 
 
 class Watching(threading.Thread):
-    """CPU seconds of every process of a tree as last seen, and the largest sum of their memory."""
+    """CPU seconds of every process of a tree as last seen, and the largest sum of their memory, if asked for."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, memory: bool) -> None:
         super().__init__(daemon=True)
+        self.memory = memory
         self.root = psutil.Process(pid)
         self.cpu: dict[int, float] = {}
         self.peak = 0.0
@@ -97,7 +99,7 @@ class Watching(threading.Thread):
                 try:
                     times = process.cpu_times()
                     self.cpu[process.pid] = times.user + times.system
-                    held += process.memory_full_info().pss / 2**20
+                    held += process.memory_full_info().pss / 2**20 if self.memory else 0.0
                 except (psutil.NoSuchProcess, psutil.AccessDenied):
                     continue
             self.peak = max(self.peak, held)
@@ -136,8 +138,8 @@ def command(program: Program, python: str, source: Path, out: Path) -> list[str]
     return [python, "-c", CURATE, "run", script, "--set", f"source={source}", "--out", str(out), "--workers", "2"]
 
 
-def carry(program: Program, python: str, source: Path) -> dict[str, float]:
-    """Run a program once."""
+def carry(program: Program, python: str, source: Path, *, memory: bool) -> dict[str, float]:
+    """Run a program once; its memory is looked at where that is asked for."""
     with tempfile.TemporaryDirectory(prefix="peers-") as scratch:
         before = os.times()
         began = time.perf_counter()
@@ -146,7 +148,7 @@ def carry(program: Program, python: str, source: Path) -> dict[str, float]:
                 command(program, python, source, Path(scratch)), stdout=log, stderr=subprocess.STDOUT,
                 env=ENVIRONMENT,
             )
-            watching = Watching(process.pid)
+            watching = Watching(process.pid, memory)
             watching.start()
             code = process.wait()
         wall = time.perf_counter() - began
@@ -195,18 +197,24 @@ def contest(
     """All rounds of one contest on the first source; for the fast, on the second too."""
     pythons = {p.name: environment(p, envs) for p in programs}
     found: dict[str, list[list[dict[str, float]]]] = {p.name: [[], []] for p in programs}
-    carry(programs[0], pythons[OURS], sources[0])      # kernels are compiled once, and files read into memory
+    carry(programs[0], pythons[OURS], sources[0], memory=False)      # kernels are compiled, files read into memory
+    peaks = {p.name: carry(p, pythons[p.name], sources[0], memory=True)["peak_mib"]
+             for p in programs if p.name not in SLOW}
     for k in range(rounds):
         for program in programs:
             if program.name in SLOW and k:
                 continue
             for i, source in enumerate(sources[: 1 if program.name in SLOW or name != "near" else 2]):
-                found[program.name][i].append(carry(program, pythons[program.name], source))
+                found[program.name][i].append(
+                    carry(program, pythons[program.name], source, memory=program.name in SLOW)
+                )
                 print(f"{name} {program.name} {sizes[i] / 1e6:.0f} MB: {found[program.name][i][-1]}", flush=True)
     table: dict[str, dict[str, object]] = {}
     for program in programs:
         one, two = found[program.name]
         table[program.name] = dict(medians(one, sizes[0]))
+        if program.name in peaks:
+            table[program.name]["peak_mib"] = round(peaks[program.name], 2)
         if two:
             more = statistics.median(b["cpu"] - a["cpu"] for a, b in zip(one, two, strict=True))
             table[program.name]["marginal_mb_per_cpu_second"] = round((sizes[1] - sizes[0]) / 1e6 / more, 1)
