@@ -144,7 +144,8 @@ def mixes_of(docs: Frame, share: float) -> dict[str, Mix]:
     }
     columns = {}
     for name, choice in choices.items():
-        mix = docs.select(choice, share=share)
+        # What a score likes least has many tokens a byte, and a trial's smallest arm sets the bytes of all.
+        mix = docs.select(choice, share=min(0.5, 2 * share) if name == "inverse" else share)
         docs, columns[name] = mix.frame, mix.column
     return {name: Mix(docs, column) for name, column in columns.items()}
 
