@@ -1,7 +1,8 @@
-"""What the tests of the command line share."""
+"""What the tests of the command line share, and the one S3 of all tests that need one."""
 
 import sys
 
+import fsspec
 import pytest
 
 from curate.cli import main
@@ -27,3 +28,22 @@ def curate(tmp_path, monkeypatch, capsys):
         return left.value.code or 0, captured.out, captured.err
 
     return call
+
+
+@pytest.fixture(scope="session")
+def s3():
+    """An S3 with the empty bucket `bucket`, for the whole process: s3fs remembers its endpoint between tests."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "us-east-1",
+                            "AWS_ENDPOINT_URL": f"http://{host}:{port}"}.items():  # fmt: skip
+            patch.setenv(name, value)
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
+        fsspec.filesystem("s3").mkdir("bucket")
+        yield "s3://bucket"
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
+    server.stop()

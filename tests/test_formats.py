@@ -431,41 +431,24 @@ def test_the_hubs_own_file_system_is_what_opens():
     assert path == "datasets/owner/name@rev/data/*.parquet"
 
 
-def test_files_on_s3(s3_bucket):
+def test_files_on_s3(s3):
     """Every kind, through s3fs."""
-    fs = fsspec.filesystem("s3", **s3_bucket)
-    fs.pipe("corpus/a.jsonl.bz2", bz2.compress(b'{"text": "bz2"}\n'))
-    fs.pipe("corpus/b.csv", b"text\ncsv\n")
+    fs = fsspec.filesystem("s3")
+    fs.pipe("bucket/corpus/a.jsonl.bz2", bz2.compress(b'{"text": "bz2"}\n'))
+    fs.pipe("bucket/corpus/b.csv", b"text\ncsv\n")
     out = io.BytesIO()
     write_arrow(out, pa.table({"text": ["arrow"]}))
-    fs.pipe("corpus/c.arrow", out.getvalue())
+    fs.pipe("bucket/corpus/c.arrow", out.getvalue())
     out = io.BytesIO()
     pq.write_table(pa.table({"text": ["parquet"]}), out)
-    fs.pipe("corpus/d.parquet", out.getvalue())
+    fs.pipe("bucket/corpus/d.parquet", out.getvalue())
     head = b"WARC/1.0\r\nWARC-Type: conversion\r\nContent-Type: text/plain\r\nContent-Length: 4\r\n\r\nwarc\r\n\r\n"
-    fs.pipe("corpus/e.warc.gz", gzip.compress(head) + b"garbage" + gzip.compress(head))
-    source = sources.any_file("s3://corpus")
+    fs.pipe("bucket/corpus/e.warc.gz", gzip.compress(head) + b"garbage" + gzip.compress(head))
+    source = sources.any_file("s3://bucket/corpus")
     assert column(read(source), "text") == ["bz2", "csv", "arrow", "parquet"]
     assert all(file.token.startswith("ETag=") for file in source.listing())
-    pieces = read(sources.warc("s3://corpus/*.warc.gz"))
+    pieces = read(sources.warc("s3://bucket/corpus/*.warc.gz"))
     assert (column(pieces, "text"), [bad.length for bad in bad_of(pieces)]) == (["warc", "warc"], [7])
-
-
-@pytest.fixture
-def s3_bucket(monkeypatch):
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    endpoint = f"http://{host}:{port}"
-    for name, value in {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "us-east-1",
-                        "AWS_ENDPOINT_URL": endpoint}.items():  # fmt: skip
-        monkeypatch.setenv(name, value)
-    fs = fsspec.filesystem("s3", skip_instance_cache=True)
-    fs.mkdir("corpus")
-    yield {"skip_instance_cache": True}
-    server.stop()
 
 
 def test_a_path_is_listed_as_its_kind(tmp_path):

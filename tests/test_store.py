@@ -1,13 +1,11 @@
 """A store publishes once: whoever comes second uses what the first published; nothing is ever half there."""
 
-import os
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
 
-import fsspec
 import pyarrow as pa
 import pytest
 from test_run import recipe
@@ -18,30 +16,13 @@ from curate.run import run
 from curate.store import Store, decode, encode
 
 
-@pytest.fixture(scope="module")
-def s3():
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    kept = {k: os.environ.get(k) for k in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL")}
-    os.environ |= {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_ENDPOINT_URL": f"http://{host}:{port}"}
-    fsspec.filesystem("s3").mkdir("bucket")
-    yield "s3://bucket/store"
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
-    server.stop()
-    for name, value in kept.items():
-        os.environ.pop(name) if value is None else os.environ.update({name: value})
-
-
 @pytest.fixture(params=["local", "memory", "s3"])
 def store(request, tmp_path):
     if request.param == "local":
         return Store(str(tmp_path))
     if request.param == "memory":
         return Store(f"memory://{tmp_path.name}")
-    return Store(request.getfixturevalue("s3"))
+    return Store(f"{request.getfixturevalue('s3')}/store")
 
 
 def test_the_first_writer_wins(store):
