@@ -14,7 +14,8 @@ Arms (inputs ``arm:NAME``; samples in keyed-hash order):
     reference, reference:NAME  another choice, shown beside the mix for calibration and never judged
     anything else              a mix. NAME@1, NAME@2, NAME@3: mixes that one method chose anew, by which it is judged
 
-With several mixes a control or an inverse names its own: ``length_matched:MIX``.
+With several mixes a control or an inverse names its own: ``length_matched:MIX``. A control that cannot fill half of
+what the other arms can is left out, and said.
 
 What is scored (curate.trials.metrics); one primary number is declared before anything is trained, all else is Holm's:
 
@@ -100,6 +101,8 @@ from curate.trials.verdict import (
     leak_of,
     masked_of,
     methods_of,
+    undrawn_of,
+    unlike_of,
     untested_of,
     verdict_of,
 )
@@ -128,16 +131,26 @@ def jobs(config: Trial, inputs: Mapping[str, Path]) -> list[dict[str, Any]]:
     _check_base(config, inputs)
     masks.check(inputs)
     scored = scored_of(config, inputs)
-    plans = {name: plan_of(name, config, arms.trained(i == 0), inputs) for i, name in enumerate(config.instruments)}
+    plans = {
+        name: plan_of(
+            name, config, arms.only(()).trained(i == 0), inputs, controls=[*arms.controls] if i == 0 else []
+        )
+        for i, name in enumerate(config.instruments)
+    }  # fmt: skip
     if "transformer" in plans and plans["transformer"].budget <= config.batch * config.context:
         raise BadInput(
             f"{plans['transformer'].budget} tokens do not fill one step of the transformer", where="trial inputs",
             fix="give the arms more documents",
         )  # fmt: skip
     first = plans[config.instruments[0]]
+    for arm in first.left_out:
+        log.info("%s is left out: the pool holds too few such documents", arm)
+    arms = arms.only(first.cuts)
     todo: list[dict[str, Any]] = []
     for name in sorted(inputs):
         kind, _, arm = name.partition(":")
+        if arm in first.left_out and kind == "arm":
+            continue
         if kind == "arm":
             rows = first.cuts[arm][-1][1]
             todo.append({"instrument": "composition", "input": name, "rows": rows, "without": first.without(arm)})
@@ -222,7 +235,8 @@ def conclude(
     Raises:
         BadData: results whose budgets differ between arms, or that scored other documents.
     """
-    arms = arms_of(inputs)
+    asked = arms_of(inputs)
+    arms = asked.only({run["arm"] for run, _ in flat(jobs, results, config.instruments[0])})
     scored = scored_of(config, inputs)
     decides = primary_of(config, scored)
     items = sum(len(s.items) for s in decides)
@@ -237,8 +251,8 @@ def conclude(
     verdicts = {mix: verdict_of(mix, config, arms, instruments, leak) for mix in arms.mixes}
     failed = bool(leak["alarm"]) or any(x["no_verdict"] for x in instruments.values())
     methods = methods_of(config, instruments, failed)
-    caveats = caveats_of(arms, config, scored, instruments, leak, repeated)
-    caveats += masked_of(composition, scored)
+    caveats = caveats_of(asked, arms, config, scored, instruments, leak, repeated)
+    caveats += [*undrawn_of(asked, arms), *unlike_of(arms, composition), *masked_of(composition, scored)]
     caveats += [] if guard["guarded"] else [f"{guard['sentence']} {GUARD_FIX}"]
     sentences = [*(v["sentence"] for v in verdicts.values()), *(m["sentence"] for m in methods.values())]
     return {
@@ -271,12 +285,12 @@ def conclude(
 experiment = Experiment(
     jobs=jobs, work=work, conclude=conclude, reads={}, takes=(masks.SPANS,), tables=kept,
     needs=Needs(alone=True, extras=("train",)),
-    numerics=Numerics(device="cpu", dtype="float32", threads=1, batch="one run a process"), version="8",
+    numerics=Numerics(device="cpu", dtype="float32", threads=1, batch="one run a process"), version="9",
 )  # fmt: skip
 experiment_gpu = Experiment(
     jobs=jobs, work=work, conclude=conclude, reads={}, takes=(masks.SPANS,), tables=kept,
     needs=Needs(gpus=1, alone=True, extras=("train",)),
-    numerics=Numerics(device="cuda", dtype="bfloat16", threads=1, batch="one seed a process"), version="8",
+    numerics=Numerics(device="cuda", dtype="bfloat16", threads=1, batch="one seed a process"), version="9",
 )  # fmt: skip
 
 

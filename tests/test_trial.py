@@ -184,6 +184,32 @@ def test_controls_that_the_mix_beats_explain_nothing(tmp_path: Path):
     assert any(line.startswith("mix does not beat conditional_only") for line in found["caveats"])
 
 
+def test_a_control_that_cannot_be_drawn_is_left_out_and_said(tmp_path: Path):
+    mix = documents("target", 500, 4)
+    given = inputs(tmp_path, mix=mix, length_matched=pool(900, 5), source_matched=[])
+    found = carry_out(CONFIG, given)
+    assert found["verdicts"]["mix"]["verdict"] == "closer to the target"
+    seen = found["instruments"]["ngram"]
+    assert set(seen["against"]["mix"]) == {"random", "length_matched"}
+    assert "arm:source_matched" not in found["composition"]
+    [said] = [x for x in found["caveats"] if "source_matched" in x]
+    assert said == (
+        "mix: there is no source_matched arm, because the pool holds too few such documents, so source mix may be the "
+        "whole explanation."
+    )
+    whole = carry_out(CONFIG, {name: path for name, path in given.items() if name != "arm:source_matched"})
+    assert seen["trained"] == whole["instruments"]["ngram"]["trained"]  # and costs the others nothing of their budget
+
+
+def test_a_control_with_other_sources_than_its_mix_is_said(tmp_path: Path):
+    halves = zip(documents("target", 250, 4), documents("third", 250, 4), strict=True)
+    mix = [document for pair in halves for document in pair]
+    given = inputs(tmp_path, mix=mix, source_matched=documents("third", 500, 6))
+    said = [x for x in carry_out(CONFIG, given)["caveats"] if "has other sources" in x]
+    assert len(said) == 1 and said[0].startswith("source_matched has other sources than mix for "), said
+    assert int(said[0].split(" for ")[1].split(" %")[0]) == pytest.approx(50, abs=15)
+
+
 def test_the_same_inputs_give_the_same_json(tmp_path: Path):
     given = inputs(tmp_path, mix=documents("target", 450, 3))
     one, two = (carry_out(CONFIG, given) for _ in range(2))
@@ -376,7 +402,7 @@ def test_refusals(tmp_path: Path):
     few = [*documents("target", 49, 99), {"id": "empty", "source": "target", "text": ""}]
     with pytest.raises(BadInput, match="49 documents to score"):
         trial.jobs(CONFIG, {**given, "target:test": write(tmp_path / "few.parquet", few)})
-    with pytest.raises(BadInput, match=r"mix \(3 documents\) is too small to be cut into 5 chunks"):
+    with pytest.raises(BadInput, match=r"mix \(3 documents\): too small to be cut into 5 chunks"):
         trial.jobs(CONFIG, {**given, "arm:mix": write(tmp_path / "tiny.parquet", pool(3, 4))})
 
 

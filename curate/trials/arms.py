@@ -1,7 +1,7 @@
 """Which inputs are arms, and what each is for: baselines, mixes, controls, inverses, references."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from curate.errors import BadPlan
@@ -38,6 +38,10 @@ class Arms:
             if at:
                 found.setdefault(method, []).append(mix)
         return {method: tuple(mixes) for method, mixes in found.items() if len(mixes) >= RESCORED}
+
+    def only(self, trained: Collection[str]) -> "Arms":
+        """The same without the controls that were not trained."""
+        return replace(self, controls={arm: mix for arm, mix in self.controls.items() if arm in trained})
 
     def trained(self, first: bool) -> list[str]:
         """The arms of an instrument, in the order of training; only the first instrument takes more than the mixes."""

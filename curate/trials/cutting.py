@@ -8,7 +8,7 @@ there; budgets, which count what is read, stay equal. How much text the whole mi
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,13 @@ from curate.text import string_buffers
 from curate.trials import masks
 from curate.trials.arms import BASELINES
 from curate.trials.encoding import encode, encode_spans, open_tokenizer
-from curate.trials.settings import MOST_EPOCHS, Trial
+from curate.trials.settings import MOST_EPOCHS, Trial, sample_bytes
 
 OF = b"curate.of"
 REPLAY = "replay"
 BYTES_A_TOKEN = 4.0  # where no tokenizer is given
 LOOKED_AT = 1_000_000  # bytes of random from which the bytes of a token are taken
+LEAST = 0.5  # of the budget that all else allows, which a control must fill
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,14 @@ class Chunks:
         cuts: arm to the row ranges of its chunks; ``replay`` among them where a base is trained on.
         used: rows at the head of random whose documents random' may not hold.
         repeated: arm to how often it is read.
+        left_out: arms that were asked for where possible, and are too small.
     """
 
     budget: int
     cuts: dict[str, list[tuple[int, int]]]
     used: int
     repeated: Mapping[str, Repeated] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
     def run(self, arm: str, seed: int) -> dict[str, Any]:
         """What a run needs to know of its chunk; JSON-able."""
@@ -154,48 +157,105 @@ class _Sizes:
         return out
 
 
-def plan_of(instrument: str, config: Trial, arms: Sequence[str], inputs: Mapping[str, Path]) -> Chunks:
+def plan_of(
+    instrument: str, config: Trial, arms: Sequence[str], inputs: Mapping[str, Path], controls: Sequence[str] = ()
+) -> Chunks:
     """Cut all arms alike: the asked budget, or the largest that every arm can fill.
+
+    Args:
+        instrument: whose unit budgets are in.
+        config: settings.
+        arms: that must be cut.
+        inputs: by name.
+        controls: arms that are left out where they cannot fill half of what all others can: a pool that holds nothing
+            of a mix's sources has no draw with those sources, and is no reason not to judge the mix.
 
     Raises:
         BadInput: an arm that cannot be cut at all.
     """
-    repeated = repeated_of(config, arms, inputs)
-    share = config.share if instrument == "transformer" and REPLAY in inputs else 1.0
-    parts = {arm: share / repeated[arm].epochs for arm in arms} | ({REPLAY: 1 - share} if share < 1 else {})
-    sizes = {arm: _Sizes(_sizes(instrument, REPLAY if arm == REPLAY else f"arm:{arm}", inputs)) for arm in parts}
-    first, second = (pq.read_table(inputs[f"arm:{arm}"], columns=["key"])["key"].combine_chunks() for arm in BASELINES)
-    place = pc.index_in(second, value_set=first).fill_null(len(first)).to_numpy(zero_copy_only=False)
-    chunks = config.repeats(instrument)
+    cutter = _Cutter(instrument, config, [*arms, *controls], inputs)
+    best = cutter.best(arms)
+    if best is None:
+        raise _too_small(cutter, arms, inputs)
+    fits = [arm for arm in controls if cutter.fits(arm, int(np.ceil(LEAST * best.budget)))]
+    if fits:
+        best = cutter.best([*arms, *fits]) or best
+    return replace(best, left_out=tuple(arm for arm in controls if arm not in fits))
 
-    def attempt(budget: int) -> Chunks | None:
+
+def _too_small(cutter: "_Cutter", arms: Sequence[str], inputs: Mapping[str, Path]) -> BadInput:
+    """The error for arms that cannot be cut, with what each holds."""
+    said, shortened = [], False
+    for arm in [arm for arm in (*arms, *cutter.replay) if not cutter.fits(arm, 1)] or arms:
+        held = pq.read_metadata(inputs[cutter.input_of(arm)]).num_rows
+        whole = 0 if arm == REPLAY else cutter.repeated[arm].whole_bytes
+        shortened |= whole > 2 * sample_bytes(cutter.config)
+        said.append(f"{arm} ({held} documents)")
+    long_ = (
+        "; samples end before the document that would pass their budget, so split documents of many megabytes"
+        if shortened else ""
+    )  # fmt: skip
+    return BadInput(
+        f"{', '.join(said)}: too small to be cut into {cutter.chunks} chunks for the {cutter.instrument}",
+        where="trial inputs",
+        fix=f"give more documents: random, random' (beside those of random) and each mix{long_}",
+    )
+
+
+class _Cutter:
+    """Arms of one instrument, to be cut at this budget or that."""
+
+    def __init__(self, instrument: str, config: Trial, arms: Sequence[str], inputs: Mapping[str, Path]) -> None:
+        self.instrument = instrument
+        self.config = config
+        self.chunks = config.repeats(instrument)
+        self.repeated = repeated_of(config, arms, inputs)
+        share = config.share if instrument == "transformer" and REPLAY in inputs else 1.0
+        self.replay = [REPLAY] if share < 1 else []
+        self.parts = {arm: share / self.repeated[arm].epochs for arm in arms} | dict.fromkeys(self.replay, 1 - share)
+        self.sizes = {arm: _Sizes(_sizes(instrument, self.input_of(arm), inputs)) for arm in self.parts}
+        first, second = (
+            pq.read_table(inputs[f"arm:{arm}"], columns=["key"])["key"].combine_chunks() for arm in BASELINES
+        )
+        self.place = pc.index_in(second, value_set=first).fill_null(len(first)).to_numpy(zero_copy_only=False)
+
+    @staticmethod
+    def input_of(arm: str) -> str:
+        """The name of an arm's input."""
+        return REPLAY if arm == REPLAY else f"arm:{arm}"
+
+    def cut(self, arm: str, budget: int, leave: np.ndarray | None = None) -> list[tuple[int, int]] | None:
+        """An arm's chunks of a run's budget; None where it holds too little."""
+        return self.sizes[arm].cut(int(np.ceil(budget * self.parts[arm])), self.chunks, leave)
+
+    def fits(self, arm: str, budget: int) -> bool:
+        """Whether an arm fills its chunks."""
+        return self.cut(arm, budget) is not None
+
+    def attempt(self, arms: Sequence[str], budget: int) -> Chunks | None:
+        """All arms cut alike; None where one holds too little."""
         cuts: dict[str, list[tuple[int, int]]] = {}
         used = 0
-        for arm, part in parts.items():
-            ranges = sizes[arm].cut(int(np.ceil(budget * part)), chunks, place < used if arm == "random'" else None)
+        for arm in (*arms, *self.replay):
+            ranges = self.cut(arm, budget, self.place < used if arm == "random'" else None)
             if ranges is None:
                 return None
             cuts[arm] = ranges
             used = ranges[-1][1] if arm == "random" else used
-        return Chunks(budget, cuts, used, repeated)
+        return Chunks(budget, cuts, used, self.repeated)
 
-    low, high = 0, config.budget(instrument)
-    best = attempt(high)
-    if best is None:
-        while high - low > max(1, low // 1_000):
-            middle = (low + high) // 2
-            if (found := attempt(middle)) is None:
-                high = middle
-            else:
-                best, low = found, middle
-    if best is None:
-        small = [f"{arm} ({len(sizes[arm].sizes)} documents)" for arm in parts if sizes[arm].cut(1, chunks) is None]
-        raise BadInput(
-            f"{', '.join(small) or 'an arm'} is too small to be cut into {chunks} chunks for the {instrument}",
-            where="trial inputs",
-            fix="give the arms more documents: random, random' (beside those of random) and each mix",
-        )  # fmt: skip
-    return best
+    def best(self, arms: Sequence[str]) -> Chunks | None:
+        """The asked budget, or the largest that every arm can fill; None where one cannot be cut at all."""
+        low, high = 0, self.config.budget(self.instrument)
+        best = self.attempt(arms, high)
+        if best is None:
+            while high - low > max(1, low // 1_000):
+                middle = (low + high) // 2
+                if (found := self.attempt(arms, middle)) is None:
+                    high = middle
+                else:
+                    best, low = found, middle
+        return best
 
 
 def _sizes(instrument: str, name: str, inputs: Mapping[str, Path]) -> Iterator[np.ndarray]:

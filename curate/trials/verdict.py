@@ -26,6 +26,7 @@ SMALL = {
 }
 ONCE = "Each chunk was seen once: what it costs to repeat a small mix up to a large budget was not tested."
 LAST = "Effects of what is read last, as in an annealing phase, do not show in a run of this size."
+APART = 0.1  # share of text by which a draw's sources may differ from the mix's before it is said
 GUARD_FIX = (
     "A gain may be due to them: fit contamination.index on the target's held-out documents, and keep what is clean "
     "before selecting."
@@ -187,6 +188,7 @@ def methods_of(config: Trial, instruments: Mapping[str, Mapping[str, Any]], fail
 
 
 def caveats_of(
+    asked: Arms,
     arms: Arms,
     config: Trial,
     scored: Sequence[Scored],
@@ -194,7 +196,17 @@ def caveats_of(
     leak: Mapping[str, Any],
     repeated: Mapping[str, Repeated],
 ) -> list[str]:
-    """What this trial, in particular, leaves open."""
+    """What this trial, in particular, leaves open.
+
+    Args:
+        asked: the arms that were given.
+        arms: those of them that were trained.
+        config: settings.
+        scored: what was scored.
+        instruments: what each saw.
+        leak: test documents that were found.
+        repeated: arm to how often it was read.
+    """
     first = config.instruments[0]
     out = [SMALL[config.device], *CAVEATS]
     out += [] if config.final_tokens else [ONCE]
@@ -202,10 +214,12 @@ def caveats_of(
     if len(config.instruments) == 1 and config.device == "cpu":
         missing = [name for name in INSTRUMENTS if name not in config.instruments]
         out.append(f"Not run: the {' and the '.join(missing)}; no second instrument has confirmed the sign.")
+    scores_known = bool(arms.inverses) or any(CONTROLS[kind_of(arm)] is None for arm in asked.controls)
     for mix in arms.mixes:
-        held = {kind_of(arm) for arm, controlled in arms.controls.items() if controlled == mix}
+        held = {kind_of(arm) for arm, controlled in asked.controls.items() if controlled == mix}
         for kind, label in CONTROLS.items():
-            if kind not in held:
+            # Whether half of a score does as well can only be asked where the score is known.
+            if kind not in held and (label or scores_known):
                 what = label or "the conditional model's loss alone"
                 out.append(f"{mix}: no {kind} arm was trained, so {what} may be the whole explanation.")
         for arm, controlled in arms.controls.items():
@@ -228,6 +242,33 @@ def caveats_of(
             out.append(f"{s.kind} {s.name}: {len(s.items)} documents only, too few to see much.")
     if config.final_tokens:
         out += _repetition(repeated)
+    return out
+
+
+def undrawn_of(asked: Arms, trained: Arms) -> list[str]:
+    """Controls that were asked for and could not be drawn."""
+    out = []
+    for arm, mix in asked.controls.items():
+        if arm not in trained.controls:
+            what = CONTROLS[kind_of(arm)] or "the conditional model's loss alone"
+            out.append(
+                f"{mix}: there is no {kind_of(arm)} arm, because the pool holds too few such documents, so {what} may "
+                "be the whole explanation."
+            )
+    return out
+
+
+def unlike_of(arms: Arms, composition: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Draws with a mix's sources that did not come out with its sources, as a pool may not hold enough of each."""
+    out = []
+    for arm, mix in arms.controls.items():
+        mine, other = (composition.get(f"arm:{name}", {}).get("sources", {}) for name in (mix, arm))
+        apart = sum(abs(mine.get(name, 0) - other.get(name, 0)) for name in {*mine, *other}) / 2
+        if kind_of(arm) == "source_matched" and apart > APART:
+            out.append(
+                f"{arm} has other sources than {mix} for {100 * apart:.0f} % of its text, as the pool holds too little "
+                "of them: it controls for less than its name says."
+            )
     return out
 
 
