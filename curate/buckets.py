@@ -21,10 +21,10 @@ from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
-from numba import njit
 
 from curate.columns import ADDRESS, unpack
 from curate.hashing import digest, mix64
+from curate.kernels import njit, worth_loading
 from curate.store import Store, combined
 
 MOST = 1000  # files of a lot, and buckets of a file
@@ -384,6 +384,8 @@ def stable_order(keys: np.ndarray) -> np.ndarray:
     numpy's other sort uses wide registers where there are some and is then several times as fast; what it leaves in
     any order, the places of equal keys, is put in order afterwards.
     """
+    if not worth_loading(len(keys)):
+        return np.argsort(keys, kind="stable")
     order = np.argsort(keys)
     _settle(keys, order)
     return order

@@ -20,9 +20,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from llvmlite import ir
-from numba import njit, types
-from numba.extending import intrinsic
+
+from curate.kernels import intrinsic, njit
 
 Offsets: TypeAlias = npt.NDArray[np.int64]
 Bytes: TypeAlias = npt.NDArray[np.uint8]
@@ -66,7 +65,7 @@ def string_buffers(strings: pa.Array | pa.ChunkedArray) -> tuple[Offsets, Bytes]
         it is one ``large_string`` chunk without nulls.
     """
     if isinstance(strings, pa.ChunkedArray):
-        strings = strings.combine_chunks()
+        strings = strings.chunk(0) if strings.num_chunks == 1 else strings.combine_chunks()  # to combine one copies it
         if isinstance(strings, pa.ChunkedArray):  # several chunks that one array could not hold, or none
             strings = strings.cast(pa.large_string()).combine_chunks()
     kind = strings.type
@@ -116,6 +115,8 @@ _ONE = np.uint64(1)
 @intrinsic
 def _high_half(context: Any, a: Any, b: Any) -> Any:
     """The upper 64 bits of the 128-bit product of two uint64."""
+    from llvmlite import ir
+    from numba import types
 
     def build(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         wide = ir.IntType(128)
@@ -129,7 +130,7 @@ def _high_half(context: Any, a: Any, b: Any) -> Any:
 def times(a: np.uint64, b: np.uint64) -> np.uint64:
     """``a * b`` modulo 2**61 - 1, for factors below it."""
     low = a * b
-    high: np.uint64 = _high_half(a, b)  # type: ignore[call-arg]  # numba hands over the context
+    high: np.uint64 = _high_half(a, b)
     total = (low & PRIME) + ((low >> _LOW_BITS) | (high << _HIGH_BITS))
     return total - PRIME if total >= PRIME else total
 

@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from curate.characters import (
     BASE,
@@ -37,6 +36,7 @@ from curate.characters import (
     power,
     times,
 )
+from curate.kernels import njit
 
 # The rules that the kernel follows: SHA-256 of the patterns for prefixes, suffixes, infixes and URLs (spaCy 3.8).
 KNOWN_RULES = frozenset({"3b070276bf3e6482b0d0ccbff90352272746e94226d145bd983372cbe52b197f"})

@@ -29,13 +29,13 @@ from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
-from numba import njit
 
 from curate.columns import ADDRESS, INT64, TEXT, UINT64
 from curate.errors import UnknownSetting
 from curate.folding import Folding, fold, folding
 from curate.hashing import halves
 from curate.keeper import keepers, policy, policy_reads
+from curate.kernels import njit
 from curate.stage import Grain, stage
 from curate.text import Bytes, Hashes, Offsets, string_buffers
 from curate.xxh3 import hash128, hash_strings
@@ -174,22 +174,21 @@ def duplicates(group: pa.Table, config: Exact) -> pa.Table:
     return _answer(group, same, config, "exact_copy_of", "exact_copies")
 
 
-@njit(cache=True, nogil=True)
 def _same(first: Hashes, second: Hashes) -> Hashes:
-    """A number for each pair of hashes, equal where both are: the position of the first such pair; uint64 (n,)."""
-    bits = 4
-    while (1 << bits) < 2 * len(first):
-        bits += 1
-    slots = np.full(1 << bits, -1, np.int64)
-    mask = np.uint64((1 << bits) - 1)
+    """A number for each pair of hashes, equal where both are: the position of the first such pair; uint64 (n,).
+
+    Rows come sorted by the first hash, if they come from an exchange; then nothing has to be sorted here.
+    """
+    order = np.arange(len(first)) if (first[1:] >= first[:-1]).all() else np.argsort(first, kind="stable")
+    sorted_first, sorted_second = first[order], second[order]
+    new = np.ones(len(first), dtype=bool)
+    new[1:] = sorted_first[1:] != sorted_first[:-1]
+    if (~new[1:] & (sorted_second[1:] != sorted_second[:-1])).any():  # two texts share one half of their hashes
+        order = np.lexsort((second, first))
+        sorted_first, sorted_second = first[order], second[order]
+        new[1:] = (sorted_first[1:] != sorted_first[:-1]) | (sorted_second[1:] != sorted_second[:-1])
     same = np.empty(len(first), np.uint64)
-    for i in range(len(first)):
-        at = (second[i] ^ (second[i] >> np.uint64(32))) & mask
-        while slots[at] >= 0 and (first[slots[at]] != first[i] or second[slots[at]] != second[i]):
-            at = (at + np.uint64(1)) & mask
-        if slots[at] < 0:
-            slots[at] = i
-        same[i] = slots[at]
+    same[order] = order[np.flatnonzero(new)][np.cumsum(new) - 1] if len(first) else 0
     return same
 
 

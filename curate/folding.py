@@ -18,8 +18,8 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from curate.kernels import njit
 from curate.text import SPACE, Bytes, Int, classes, code_points, next_character
 
 Folding: TypeAlias = npt.NDArray[np.uint32]

@@ -35,7 +35,6 @@ from curate.store import Store
 from curate.xxh3 import hash_strings
 
 NO_ROWS_LEFT = "no_rows_left"
-HASHED_BYTES = 64 << 20  # of text that is copied at once to be hashed beside the other columns
 VERSION = "1"  # of what reading makes of a piece; part of a file's record
 QUARANTINE = pa.schema(
     [("file", TEXT), ("offset", INT64), ("length", INT64), ("rows", INT64), ("row", INT64), ("error", TEXT)]
@@ -249,12 +248,7 @@ def keys(docs: pa.Table) -> pa.Array:
     head = head.cast(pa.schema([(f.name, _json_type(f.type)) for f in head.schema])) if _has_binary(head) else head
     lines = pl.DataFrame(head).select(pl.struct(pl.all()).struct.json_encode()).to_series().cast(pl.Binary)
     out = np.empty((docs.num_rows, 2), dtype=">u8")
-    whole = pa.array([], BYTES) if docs.num_rows == 0 else lines.to_arrow().cast(BYTES)
-    step = max(1, int(docs.num_rows * HASHED_BYTES / max(1, docs["text"].nbytes)))
-    for start in range(0, docs.num_rows, step):
-        text = docs["text"].slice(start, step).cast(BYTES)
-        joined = pc.binary_join_element_wise(whole.slice(start, step), text.combine_chunks(), pa.scalar(b"", BYTES))
-        out[start : start + step, 0], out[start : start + step, 1] = hash_strings(joined)
+    out[:, 0], out[:, 1] = hash_strings(lines.to_arrow().cast(BYTES), followed_by=docs["text"].cast(BYTES))
     return pa.FixedSizeBinaryArray.from_buffers(KEY, docs.num_rows, [None, pa.py_buffer(out.tobytes())])
 
 

@@ -31,7 +31,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from curate.characters import (
     BASE,
@@ -63,6 +62,7 @@ from curate.characters import (
 from curate.english import LONGEST, Rules, Scratch, cut, hash_part, new_scratch
 from curate.english import rules as english_rules
 from curate.errors import MissingExtra, UnknownSetting
+from curate.kernels import njit
 
 __all__ = [
     "BASE",

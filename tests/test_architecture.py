@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     {
         "curate", "scorers", "curate.errors", "curate.columns", "curate.characters", "curate.english", "curate.text",
-        "curate.sentences", "curate.folding", "curate.hashing", "curate.xxh3",
+        "curate.sentences", "curate.folding", "curate.hashing", "curate.xxh3", "curate.kernels",
     },
     {"curate.stage"},
     {"curate.artifact", "curate.dataset", "curate.settings", "curate.order", "curate.keeper", "curate.train"},
