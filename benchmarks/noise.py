@@ -1,6 +1,6 @@
 """Noise of the trial's instruments on real text: A/A differences, as the registry that comes with the package has them.
 
-    python benchmarks/noise.py DATA [--mb 0.8 2 4] [--rounds 6] [--transformer 4] [--write]
+    python benchmarks/noise.py DATA [--mb 0.8 2 4] [--rounds 6] [--transformer 4] [--write] [--record FILE]
 
 DATA is a folder with ``pool.parquet`` (text) and ``targets.parquet`` (text, domain, split, group). The pool is shuffled
 anew each round and cut into chunks of equal bytes, none twice in a round; one comparison takes two draws of five chunks
@@ -9,16 +9,21 @@ documents of every target. An entry is the difference of the two draws at each s
 each target alone, and of the mean over targets.
 
 Prints each setting's SD, the degrees that the registry would give it, bits per byte and CPU seconds a job. --write
-puts them into ``curate/train/noise.jsonl`` in the place of those of the same instrument, budget and hardware; without
-it nothing but the table is made.
+adds each comparison to ``curate/train/noise.jsonl`` (or to FILE) as soon as it is made, and takes none away. What the
+record holds already, of the same instrument, size, budget, pool and round, is not measured again: so a run that was
+stopped goes on where it was, and a larger number of rounds adds the new ones. To replace a comparison, remove its lines
+first. ``--mb`` without a number leaves the n-gram out.
+
+Cost: 6 transformers a comparison, CPU_COST; 10 n-grams, 9 CPU seconds at 0.8 MB.
 """
 
 import argparse
 import hashlib
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -33,6 +38,9 @@ from curate.train import journal, ngram, noise, panel, statistics
 from curate.train.panel import Target
 
 SEEDS = {"ngram": 5, "transformer": 3}
+# A setting, and the nats of each document of each target that the runs of a round pay: first one draw's, then the
+# other's.
+Instrument = tuple[dict[str, Any], Callable[[int], list[list[np.ndarray]]]]
 
 
 @dataclass(frozen=True)
@@ -52,35 +60,40 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--mb", type=float, nargs="*", default=[0.8, 2, 4])
     parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument(
-        "--transformer", type=int, default=0, help="comparisons of the transformer, about a minute each"
-    )
+    parser.add_argument("--transformer", type=int, default=0, help="comparisons of the transformer")
     parser.add_argument("--write", action="store_true")
+    parser.add_argument("--record", type=Path, default=noise.SHIPPED, help="the journal to read and write")
     given = parser.parse_args()
     pool, targets = read_pool(given.data), read_targets(given.data)
+    known = journal.read(given.record)
     corpus = digest(pool)
-    entries: list[dict[str, Any]] = []
-    for mb in given.mb:
-        budget = int(mb * 1e6)
-        for round_ in range(given.rounds):
-            chunks = cut(pool, budget, seed=round_)
-            if len(chunks) < 2 * SEEDS["ngram"]:
-                raise SystemExit(f"the pool holds {len(chunks)} chunks of {mb} MB, and a comparison takes ten")
+    measured: list[dict[str, Any]] = []
+    plans: list[tuple[Callable[[], Instrument], int]] = [
+        (partial(ngrams, pool, targets, int(mb * 1e6)), given.rounds) for mb in given.mb
+    ]
+    plans += [(partial(transformers, pool, targets), given.transformer)] if given.transformer else []
+    for plan, rounds in plans:
+        setting, compare = plan()
+        for round_ in sorted(set(range(rounds)) - on_record(known, setting, corpus)):
             started = time.process_time()
-            runs = [ngram_nats(chunk, targets) for chunk in chunks[: 2 * SEEDS["ngram"]]]
-            seconds = (time.process_time() - started) / len(runs)
-            setting = {"instrument": "ngram", "parameters": 0, "budget": budget, "unit": "bytes", "hardware": "any"}
-            entries += compared(runs, targets, setting, {"corpus": corpus, "round": round_}, seconds)
-    if given.transformer:
-        entries += list(transformer(pool, targets, given.transformer, corpus))
-    registry = noise.Registry([{**e, "id": journal.identity(e)} for e in entries])
+            runs = compare(round_)
+            seconds = time.process_time() - started
+            made = compared(runs, targets, setting, {"corpus": corpus, "round": round_}, seconds)
+            measured += made
+            if given.write:
+                journal.add(given.record, made)
+    registry = noise.Registry([*known, *({**e, "id": journal.identity(e)} for e in measured)])
     print("\n".join(registry.lines()))
-    if given.write:
-        measured = {(e["instrument"], e["budget"], e["hardware"]) for e in entries}
-        kept = [e for e in journal.read(noise.SHIPPED) if (e["instrument"], e["budget"], e["hardware"]) not in measured]
-        noise.SHIPPED.unlink(missing_ok=True)
-        journal.add(noise.SHIPPED, [*kept, *entries])
-        print(f"{len(entries)} comparisons added to {len(kept)} in {noise.SHIPPED}")
+    print(f"{len(measured)} entries measured beside {len(known)} on record in {given.record}")
+
+
+def on_record(entries: Sequence[Mapping[str, Any]], setting: Mapping[str, Any], corpus: str) -> set[int]:
+    """The rounds of a pool that a record holds at a setting."""
+    return {
+        e["of"]["round"]
+        for e in entries
+        if all(e[name] == value for name, value in setting.items()) and e["of"].get("corpus") == corpus
+    }
 
 
 def compared(
@@ -103,7 +116,7 @@ def compared(
         metric = "bpb" if name in found.each else f"bpb {name}"
         print(
             f"{setting['instrument']} {setting['budget']:>9,} {setting['unit']} {name:<10} SD {c.sd:.2f} %, documents "
-            f"{c.se_item:.2f} %, {seconds:.1f} CPU s a job",
+            f"{c.se_item:.2f} %; round {of['round']}, {seconds:.0f} CPU s for {len(runs)} runs",
             flush=True,
         )
         deltas = [round(x, 6) for x in c.deltas]
@@ -168,6 +181,21 @@ def first(chunk: Sequence[bytes], budget: int) -> tuple[np.ndarray, np.ndarray]:
     return np.minimum(offsets, budget), data
 
 
+def ngrams(pool: Sequence[bytes], targets: Sequence[Documents], budget: int) -> Instrument:
+    """The n-gram of order 6 at a budget of bytes."""
+    n = 2 * SEEDS["ngram"]
+
+    def compare(round_: int) -> list[list[np.ndarray]]:
+        chunks = cut(pool, budget, seed=round_)[:n]
+        if len(chunks) < n:
+            raise SystemExit(f"the pool holds {len(chunks)} chunks of {budget:,} bytes, and a comparison takes {n}")
+        return [ngram_nats(chunk, targets) for chunk in chunks]
+
+    return {
+        "instrument": "ngram", "parameters": 0, "budget": budget, "unit": "bytes", "hardware": "any"
+    }, compare  # fmt: skip
+
+
 def ngram_nats(chunk: Sequence[bytes], targets: Sequence[Documents]) -> list[np.ndarray]:
     """What a chunk's n-gram of order 6 pays for each document of each target."""
     return scored(ngram.train(*joined(chunk)), targets)
@@ -180,10 +208,8 @@ def scored(model: ngram.Ngram, targets: Sequence[Documents]) -> list[np.ndarray]
 # --------------------------------------------------------------------------------------------------------- transformer
 
 
-def transformer(
-    pool: Sequence[bytes], targets: Sequence[Documents], comparisons: int, corpus: str
-) -> Iterator[dict[str, Any]]:
-    """Entries of the small transformer at the trial's own settings."""
+def transformers(pool: Sequence[bytes], targets: Sequence[Documents]) -> Instrument:
+    """The small transformer at the trial's own settings; it reads 5 bytes of text for each token that it may need."""
     from tokenizers import Tokenizer
 
     from curate import tokens
@@ -197,34 +223,38 @@ def transformer(
         sample = b"".join(cut(pool, 4_000_000, seed=2_000)[0]).decode(errors="ignore")
         tokens.train_bpe(pa.table({"text": pa.array([sample], pa.large_string())}), tokens.Bpe(), Path(scratch))
         tokenizer = Tokenizer.from_file(str(Path(scratch) / "tokenizer.json"))
+    shape = model.Config(
+        vocab=tokenizer.get_vocab_size(), width=config.width, layers=config.layers, heads=config.heads,
+        hidden=config.hidden, context=config.context, qk_norm=config.qk_norm,
+    )  # fmt: skip
+    training = loop.Training(
+        tokens=length, batch=config.batch, lr=config.lr, embedding_lr=config.embedding_lr, warmup=config.warmup,
+        decay=config.decay, average=config.average,
+    )  # fmt: skip
 
     def ids(texts: Sequence[str]) -> Any:
         return data.pack([e.ids for e in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)], 0)
 
     wanted = [ids(t.texts) for t in targets]
     n = SEEDS["transformer"]
-    for round_ in range(comparisons):
-        chunks = cut(pool, 5 * length, seed=1_000 + round_)[: 2 * n]
-        runs, parameters = [], 0
-        started = time.process_time()
-        for i, chunk in enumerate(chunks):
+
+    def compare(round_: int) -> list[list[np.ndarray]]:
+        runs = []
+        for i, chunk in enumerate(cut(pool, 5 * length, seed=1_000 + round_)[: 2 * n]):
             stream = ids([text.decode(errors="ignore") for text in chunk]).first(length + 1)
-            shape = model.Config(
-                vocab=tokenizer.get_vocab_size(), width=config.width, layers=config.layers, heads=config.heads,
-                hidden=config.hidden, context=config.context,
-            )  # fmt: skip
-            training = loop.Training(tokens=length, batch=config.batch, lr=config.lr)
+            if len(stream.ids) <= length:
+                raise SystemExit(f"{5 * length:,} bytes hold {len(stream.ids):,} tokens, and a run reads {length:,}")
             trained = loop.train(shape, training, stream.ids, seed=i % n).model
-            parameters = sum(p.numel() for p in trained.parameters())
             runs.append([score.nll(trained, w).nats for w in wanted])
-        seconds = (time.process_time() - started) / len(runs)
         bits = [float(statistics.bits_per_byte(r[0][None], targets[0].size)[0]) for r in runs]
         print(f"transformer: {np.mean(bits):.3f} bits per byte on {targets[0].name}", flush=True)
-        setting = {
-            "instrument": "transformer", "parameters": parameters, "budget": config.tokens, "unit": "tokens",
-            "hardware": "cpu",
-        }  # fmt: skip
-        yield from compared(runs, targets, setting, {"corpus": corpus, "round": round_}, seconds)
+        return runs
+
+    parameters = sum(p.numel() for p in model.Decoder(shape, seed=0).parameters())
+    return {
+        "instrument": "transformer", "parameters": parameters, "budget": config.tokens, "unit": "tokens",
+        "hardware": "cpu",
+    }, compare  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -104,6 +104,26 @@ def test_a_window_keeps_the_order():
     assert (first // 50 == last // 50).all()
 
 
+@settings(max_examples=200)
+@given(st.lists(st.integers(0, 30), max_size=40), st.integers(1, 12))
+def test_rows_that_begin_with_documents_are_those_of_the_definition(lengths, context):
+    """Documents go into a buffer; when it holds a row, the row is written and the rest of it is thrown away."""
+    rows, buffer, room = [], [], context + 1
+    for number, length in enumerate(lengths):
+        held = min(length + 1, room)
+        buffer.append((number, held - 1))
+        room -= held
+        if room == 0:
+            rows.append(buffer)
+            buffer, room = [], context + 1
+    rows += [buffer] if buffer else []
+    found = packing.cut_heads(np.array(lengths, dtype=np.int64), context)
+    ends = found.offsets.tolist()
+    pieces = list(zip(found.pieces.document.tolist(), found.pieces.size.tolist(), strict=True))
+    assert [pieces[a:b] for a, b in pairwise(ends)] == rows
+    assert not found.pieces.first.any()
+
+
 def test_a_report_in_words():
     rows = packing.best_fit_rows(np.array([3, 9]), 4)
     assert str(packing.report(np.array([3, 9]), rows, 4)) == (
@@ -159,6 +179,25 @@ def test_a_row_worked_out_by_hand():
     assert rows[99, 4, 99, 10, 11, 99, 99] == ([0] * 3 + [1] * 3 + [-1], [1, 1, 0, 1, 1, 0])
 
 
+def test_rows_that_begin_with_documents_by_hand():
+    """Rows of 8 tokens and the id before: of the third text only its first token fits; the fourth begins a row."""
+    tokens = data.pack([[1, 2], [3], [4, 5, 6, 7], [8]], SEP)
+    order = Sorted(documents=4, scores=np.arange(4.0), easy="low")
+    feed = feeds.Headed(tokens, 8, 2, order=order)
+    batch = feed.batch(0)
+    assert batch.ids.tolist() == [[99, 1, 2, 99, 99, 3, 99, 99, 4], [99, 8, 99, 99, 99, 99, 99, 99, 99]]
+    assert batch.documents.tolist() == [[0] * 4 + [1] * 3 + [2] * 2, [0] * 3 + [-1] * 6]
+    assert batch.weights.tolist() == [[1, 1, 1, 0, 1, 1, 0, 1], [1, 1] + [0] * 6]
+    assert feed.report.dropped == 4  # 5, 6, 7 and the end
+    assert (feed.report.truncated, feed.report.split) == (1, 0)
+    assert feed.epochs == 1
+    told = tokenising.encode(["abcdefgh", "i"], "bytes", prefixes=["me", "you"])
+    ordered = Sorted(documents=2, scores=np.arange(2.0), easy="low")
+    assert feeds.Headed(told, 6, 1, order=ordered).batch(0).ids[0].tolist() == [256, *b"meabcd"]
+    assert feeds.Headed(told, 6, 1, order=ordered).report.dropped == 5
+    assert feeds.Headed(told, 6, 1, order=ordered, plain=True).batch(0).ids[0].tolist() == [256, *b"abcdef"]
+
+
 def test_concatenated_are_the_windows_of_the_stream():
     tokens = numbered([5, 0, 17, 3, 40, 1])
     feed = feeds.Concatenated(tokens, 7, 3, epochs=3, seed=5)
@@ -190,7 +229,7 @@ def test_masked_windows_predict_nothing_across_a_border(lengths, context):
     assert (pairs(tokens, True) - seen).total() <= feed.report.dropped
 
 
-@pytest.mark.parametrize("kind", ["best fit", "concatenated", "masked"])
+@pytest.mark.parametrize("kind", ["best fit", "concatenated", "masked", "headed"])
 @pytest.mark.parametrize("order", ["none", "shuffled", "subset"])
 def test_a_step_is_known_by_its_number(kind, order):
     tokens = numbered(np.random.default_rng(1).integers(0, 30, 60).tolist())
@@ -199,6 +238,8 @@ def test_a_step_is_known_by_its_number(kind, order):
     def make():
         if kind == "best fit":
             return feeds.BestFit(tokens, 16, 5, epochs=2.5, order=of, seed=7, window=20)
+        if kind == "headed":
+            return feeds.Headed(tokens, 16, 5, epochs=2.5, order=of, seed=7)
         return feeds.Concatenated(tokens, 16, 5, epochs=2.5, order=of, seed=7, masked=kind == "masked")
 
     forward, backward = make(), make()
@@ -328,13 +369,14 @@ def test_a_stream_cuts_fewer_than_it_touches():
     assert packing.report(np.array([3, 2, 3, 3]), rows, 4).truncated == 1
 
 
-@pytest.mark.parametrize("kind", ["best fit", "masked", "stream", "powers of two"])
+@pytest.mark.parametrize("kind", ["best fit", "headed", "masked", "stream", "powers of two"])
 def test_a_model_learns_from_every_feed(kind):
     """Each token follows from the one before: the loss falls to what the first tokens and ends cost."""
     rng = np.random.default_rng(0)
     tokens = data.pack([(np.arange(n) * 3 + rng.integers(50)) % 61 for n in rng.integers(1, 60, 400)], 61)
     feed = {
         "best fit": lambda: feeds.BestFit(tokens, 32, 16, steps=60),
+        "headed": lambda: feeds.Headed(tokens, 32, 16, steps=60),
         "masked": lambda: feeds.Concatenated(tokens, 32, 16, steps=60, masked=True),
         "stream": lambda: feeds.Concatenated(tokens, 32, 16, steps=60),
         "powers of two": lambda: decomposition.Decomposed(tokens, 512, smallest=4, largest=32, cycles=2, steps=60),

@@ -58,7 +58,7 @@ def test_a_leg_goes_on_where_its_feed_was_left():
     assert read(Relay(legs, steps=6)) == [100, 101, 200, 201, 100, 101]
 
 
-@given(st.lists(st.floats(0.05, 1), min_size=1, max_size=5), st.integers(60, 400))
+@given(st.lists(st.floats(0.05, 1), min_size=1, max_size=5), st.integers(120, 400))
 @settings(deadline=None, max_examples=40)
 def test_shares_hold_to_a_step(shares, steps):
     relay = Relay([Leg(feed=Told(i, 400), share=s) for i, s in enumerate(shares)], steps=steps)

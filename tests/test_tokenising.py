@@ -1,6 +1,7 @@
 """Stores of tokens: the same for any cut and any number of workers, whole or not there, and exact to the byte."""
 
 import json
+import time
 
 import numpy as np
 import pyarrow as pa
@@ -310,6 +311,35 @@ def test_metadata_is_marked(tmp_path):
     same(tokens, tokenising.encode(["ab", "c"], "bytes", prefixes=["URL: x\n\n", ""]))
     plain = feeds.BestFit(tokens, 6, 1, plain=True)
     assert plain.batch(0).ids[0].tolist() == [256, *b"ab", 256, 256, ord("c"), 256]
+
+
+def test_many_prefixes_take_no_longer_each(tmp_path):
+    """Cost grows with the documents and not with their square: 20,000 took half a minute once."""
+    texts = pa.array(["a"] * 20_000)
+    begun = time.process_time()
+    tokens = tokenising.encode(texts, "bytes", prefixes=pa.array(["b"] * 20_000))
+    assert time.process_time() - begun < 5
+    assert tokens.ids.reshape(-1, 3).tolist() == [[256, ord("b"), ord("a")]] * 20_000
+
+
+def test_columns_of_another_length():
+    with pytest.raises(ValueError, match="1 prefixes for 2 texts"):
+        tokenising.encode(["a", "b"], "bytes", prefixes=["x"])
+
+
+def test_control_tokens_are_part_of_the_store(tmp_path):
+    """The same store for any cut; asked for with other control tokens, it is another one."""
+    column = spanned([[{"start": 0, "stop": 1, "role": "good"}], None, [{"start": 1, "stop": 2, "role": "bad"}]])
+    table = pa.table({"text": ["ab", "c", "de"], "spans": column})
+    folder = written(tmp_path / "texts", [table.slice(0, 2), table.slice(2)])
+    controls = {"good": 257, "bad": 70_000}
+    tokens = tokenising.tokenise(folder, "bytes", tmp_path / "out", controls=controls)
+    same(tokens, tokenising.encode(table["text"].combine_chunks(), "bytes", spans=column, controls=controls))
+    assert tokens.ids.tolist() == [256, 257, *b"ab", 256, ord("c"), 256, ord("d"), 70_000, ord("e")]
+    for other in (None, {"good": 257}):
+        with pytest.raises(ValueError, match="other controls"):
+            tokenising.tokenise(folder, "bytes", tmp_path / "out", controls=other)
+    same(tokens, tokenising.tokenise(folder, "bytes", tmp_path / "out", controls=controls))
 
 
 def test_labels_of_several_files_are_one_list(tmp_path):

@@ -2,9 +2,11 @@
 
 *Metadata conditioning then cool-down* (Gao et al. 2025, arXiv 2501.01956; princeton-pli/MeCo). A document is read as
 ``URL: `` and its host, an empty line, and the text; separator and metadata are in the input and never in the loss.
-After 90 % of the steps the same run goes on with plain documents that it has not read before, so that the model also
-works without metadata; leaving that out makes unconditional use much worse. At 1.6B weights and 160B tokens the average
-over tasks rose from 55.7 to 56.7, as with half as many tokens again, while perplexity got worse; single runs.
+After 90 % of the steps the same run goes on, under the same schedule, with plain documents that it has not read before,
+so that the model also works without metadata; leaving that out makes unconditional use much worse. A row begins with a
+document and loses what it cannot hold of its last one (feeds.Headed), so nothing is read without its host. At 1.6B
+weights and 160B tokens the average over tasks rose from 55.7 to 56.7, as with half as many tokens again, while
+perplexity got worse; single runs.
 
     prefixes = [hosts.metadata(url) for url in urls]
     tokens = tokenising.encode(texts, tokenizer, separator, prefixes=prefixes)
@@ -14,29 +16,36 @@ over tasks rose from 55.7 to 56.7, as with half as many tokens again, while perp
 are cut into sentences (code into lines), each is scored, low being good, and a token ``good`` is put in front of those
 at or below a threshold and a token ``bad`` in front of the others. A small part of these tokens is left out, so that
 the model also reads text without them. The loss covers all; at use one begins with ``good`` and forbids both in what is
-generated. The thresholds are quantiles of one corpus and one scorer: ``threshold`` finds one's own. Published: 0.00056
+generated. The thresholds are quantiles of one corpus and one scorer: ``edges_of`` finds one's own. Published: 0.00056
 for a toxicity model and 0 for personal data, tokens left out with a probability of 0.01; 0 for errors of style a
-character of code, 0.1.
+character of code, 0.1. Sentences are there those of spaCy's rule-based sentencizer; here see ``sentences``.
 
-    controls = Controls(threshold=threshold(scores, share=0.95), good=2048, bad=2049)
-    ids = controls.encode(sentences(text), scores, lambda s: tokenizer.encode(s).ids, key=number)
+Any number of buckets can be told apart, of documents as well as of sentences. A bucket is a role of spans (spans.py)
+and tokenising puts its token in front of them, so that the text stays what it is:
 
-A prefix belongs in front of the text when it is tokenised and no earlier: as part of the text it would enter its
-duplicates, its contamination and its length.
+    controls = Controls(edges=edges_of(all_scores, (0.5,)))             # the better half is good, the other bad
+    spans = [controls.spans(sentences(text), scores, key) for ...]      # curate/controls.py is the stage of a pipeline
+    ids = encoders.controls_of(tokenizer, controls.roles)
+    tokens = tokenising.tokenise("mix/data", tokenizer, Path("tokens"), controls=ids)
+    asked = ask(held_out, [ids["good"]])                                # scored as what follows ``good``
+
+A prefix or a control belongs in front of the text when it is tokenised and no earlier: as part of the text it would
+enter its duplicates, its contamination and its length.
 
 Elsewhere: hosts (hosts.py), the prefix as a column of a pipeline (curate/metadata.py), legs of a run (phases.py).
 """
 
 import itertools
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 
-from curate.train.data import Tokens
-from curate.train.feeds import BestFit, Concatenated
-from curate.train.orders import Between, Ordering, Shuffled, keyed
+from curate.train.data import Label, Tokens
+from curate.train.feeds import BestFit, Concatenated, Headed, shuffled
+from curate.train.orders import Between, Ordering, keyed
 from curate.train.phases import Leg, Relay
 
 # A sentence ends with a run of end marks and closing punctuation that white space follows, or with lines' ends.
@@ -51,7 +60,7 @@ def meco(
     steps: int,
     share: float = 0.9,
     order: Ordering | None = None,
-    pack: type[BestFit] | type[Concatenated] = BestFit,
+    pack: type[Headed] | type[BestFit] | type[Concatenated] = Headed,
     seed: int = 0,
 ) -> Relay:
     """Documents behind their metadata, then a cool-down on others without it.
@@ -66,7 +75,8 @@ def meco(
         steps: of the whole run.
         share: of the steps and of the documents that come with metadata; 0.9 in the paper.
         order: which documents are read, in which order; by default a shuffle.
-        pack: how rows are made. The paper's own rows begin with a document and hold no others' attention.
+        pack: how rows are made: the paper's own, whose documents lose what does not fit; or one that keeps all of a
+            text, but cuts long documents into pieces of which only the first stands behind its metadata.
         seed: of the shuffle.
 
     Raises:
@@ -77,9 +87,7 @@ def meco(
     first = round(share * steps)
     if not 0 < first < steps:
         raise ValueError(f"meco: a share of {share} of {steps} steps is {first}; leave a step for both legs")
-    if order is None:
-        keys = None if tokens.keys is None else tokens.keys[:, 0]
-        order = Shuffled(documents=tokens.documents, seed=seed, keys=keys)
+    order = shuffled(tokens, seed) if order is None else order
     told = pack(tokens, context, batch, steps=first, order=Between(of=order, begin=0, end=share))
     plain = pack(tokens, context, batch, steps=steps - first, order=Between(of=order, begin=share, end=1), plain=True)
     return Relay([Leg(feed=told, share=first), Leg(feed=plain, share=steps - first)], steps)
@@ -101,18 +109,37 @@ def lines(text: str) -> list[str]:
     return text.splitlines(keepends=True)
 
 
-def threshold(scores: np.ndarray, share: float) -> float:
-    """The smallest score that at least this share of the scores does not exceed.
+CUTS: Mapping[str, Callable[[str], list[str]]] = {"sentences": sentences, "lines": lines}
+
+
+def edges_of(
+    scores: np.ndarray, shares: Sequence[float], good: Literal["low", "high"] = "low", counts: np.ndarray | None = None
+) -> tuple[float, ...]:
+    """Between which scores buckets lie: each edge is the score nearest to the good end up to which its share lies.
 
     Args:
-        scores: float (n,), of sentences of one corpus.
-        share: of the sentences that are to be good, above 0, at most 1.
+        scores: float (n,), of documents or sentences of one corpus; what is not a number is left out.
+        shares: of all scores, from the good end up to each edge: (0.5,) for halves, (0.25, 0.5, 0.75) for quarters.
+        good: the good end.
+        counts: int (n,), how often each score occurs; None for once.
+
+    Raises:
+        ValueError: no score, or shares that do not rise between 0 and 1.
     """
-    if len(scores) == 0 or np.isnan(scores).any():
-        raise ValueError(
-            f"threshold: {len(scores)} scores, {int(np.isnan(scores).sum())} of them not a number; fix them"
-        )
-    return float(np.quantile(scores, share, method="inverted_cdf"))
+    rising = all(a < b for a, b in itertools.pairwise([0.0, *shares]))
+    if not shares or not rising or shares[-1] > 1:
+        raise ValueError(f"edges at the shares {tuple(shares)}; give some that rise, above 0 and at most 1")
+    values = np.asarray(scores, dtype=np.float64)
+    known = ~np.isnan(values)
+    if not known.any():
+        raise ValueError(f"none of {len(values)} scores is a number, so there are no edges; score the text first")
+    values = values[known] if good == "low" else -values[known]
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(np.ones(len(order), dtype=np.int64) if counts is None else np.asarray(counts)[known][order])
+    # Half a count less, or less still, than the share asks for is rounding: 0.07 * 100 is above 7 in floats.
+    at = np.searchsorted(reached, np.array(shares) * reached[-1] * (1 - 1e-12), side="left")
+    found = values[order][np.minimum(at, len(order) - 1)]
+    return tuple((found if good == "low" else -found).tolist())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,73 +147,104 @@ class Controls:
     """Which control tokens stand in front of what.
 
     Args:
-        threshold: a sentence with a score at or below it is good.
-        good: the token id of the good ones; beside the tokenizer's own ids, so that the model's vocabulary grows by 2.
-        bad: of the others.
-        good_text: how ``annotate`` writes it.
-        bad_text: the same of the other.
+        edges: between the buckets, from the good end on; a score at an edge belongs to the better side.
+        roles: names of the buckets, one more than edges, the best first.
+        good: which scores are good.
         drop: how many of the tokens are left out, 0 to 1.
         seed: which ones.
     """
 
-    threshold: float
-    good: int
-    bad: int
-    good_text: str = "<|good|>"
-    bad_text: str = "<|bad|>"
+    edges: tuple[float, ...]
+    roles: tuple[str, ...] = ("good", "bad")
+    good: Literal["low", "high"] = "low"
     drop: float = 0.01
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.good == self.bad or min(self.good, self.bad) < 0:
-            raise ValueError(f"Controls: tokens {self.good} and {self.bad}; give two different ids, 0 or more")
+        if self.good not in ("low", "high"):
+            raise ValueError(f"Controls: good={self.good!r}; give 'low' or 'high'")
+        if len(self.roles) != len(self.edges) + 1 or len(set(self.roles)) != len(self.roles) or "" in self.roles:
+            raise ValueError(
+                f"Controls: roles {self.roles} for {len(self.edges)} edges; give a name of its own to each bucket, "
+                "one more than edges"
+            )
+        if any(a > b for a, b in itertools.pairwise(self._signed(np.array(self.edges)).tolist())):
+            raise ValueError(f"Controls: edges {self.edges} with good={self.good!r}; give them from the good end on")
         if not 0 <= self.drop <= 1:
             raise ValueError(f"Controls: drop={self.drop}; give a number from 0 to 1")
 
-    def marks(self, scores: Sequence[float] | np.ndarray, key: int) -> np.ndarray:
-        """What stands in front of each sentence of a document: int8 (n,), 1 good, -1 bad, 0 nothing.
+    def _signed(self, scores: np.ndarray) -> np.ndarray:
+        return scores if self.good == "low" else -scores
+
+    def buckets(
+        self, scores: Sequence[float] | np.ndarray, keys: int | np.ndarray, numbers: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Which control token stands in front of each sentence: int64 (n,), an index into ``roles``, -1 for none.
 
         Args:
-            scores: float (n,), of its sentences, low being good. One that is not a number gets nothing.
-            key: what randomness knows the document by.
+            scores: float (n,). One that is not a number gets none.
+            keys: what randomness knows the documents by, uint64 (n,) or one for all.
+            numbers: int (n,), which sentence of its document it is; None for 0, 1, 2, ….
         """
         values = np.asarray(scores, dtype=np.float64)
-        drawn = keyed(np.arange(len(values), dtype=np.uint64), self.seed, "control", key)
-        out = np.where(values <= self.threshold, 1, -1).astype(np.int8)
+        out = np.searchsorted(self._signed(np.array(self.edges)), self._signed(values), side="left").astype(np.int64)
+        among = np.arange(len(values)) if numbers is None else numbers
+        document = keyed(np.broadcast_to(np.asarray(keys, dtype=np.uint64), values.shape), self.seed, "control")
+        drawn = keyed(document + among.astype(np.uint64), self.seed, "sentence")
         # The upper 53 bits, a float in [0, 1).
-        out[(drawn >> np.uint64(11)).astype(np.float64) / 2.0**53 < self.drop] = 0
-        out[np.isnan(values)] = 0
+        out[(drawn >> np.uint64(11)).astype(np.float64) / 2.0**53 < self.drop] = -1
+        out[np.isnan(values)] = -1
         return out
 
     def annotate(self, pieces: Sequence[str], scores: Sequence[float] | np.ndarray, key: int) -> str:
         """The text with its control tokens written out, to look at."""
-        written = {1: self.good_text, -1: self.bad_text, 0: ""}
-        marks = self._of(pieces, scores, key)
-        return "".join(written[m] + piece for m, piece in zip(marks.tolist(), pieces, strict=True))
+        written = [*(f"<|{role}|>" for role in self.roles), ""]
+        return "".join(written[m] + piece for m, piece in zip(self._of(pieces, scores, key), pieces, strict=True))
 
-    def encode(
-        self,
-        pieces: Sequence[str],
-        scores: Sequence[float] | np.ndarray,
-        encode: Callable[[str], Sequence[int]],
-        key: int,
-    ) -> np.ndarray:
-        """The document's token ids with its control tokens, uint32 (n,), for ``data.pack``.
+    def spans(self, pieces: Sequence[str], scores: Sequence[float] | np.ndarray, key: int) -> list[dict[str, Any]]:
+        """A document's spans (spans.py): its sentences by their roles; one without a token is in none.
 
         Args:
-            pieces: its sentences.
+            pieces: its sentences, which together are its text.
             scores: float, one each.
-            encode: the ids of a text, without special tokens.
             key: what randomness knows the document by.
         """
-        control = {1: [self.good], -1: [self.bad], 0: []}
-        ids: list[int] = []
-        for mark, piece in zip(self._of(pieces, scores, key).tolist(), pieces, strict=True):
-            ids += control[mark]
-            ids += encode(piece)
-        return np.asarray(ids, dtype=np.uint32)
+        ends = list(itertools.accumulate(len(piece.encode()) for piece in pieces))
+        return [
+            {"start": start, "stop": stop, "role": self.roles[bucket]}
+            for start, stop, bucket in zip([0, *ends], ends, self._of(pieces, scores, key), strict=False)
+            if bucket >= 0 and stop > start
+        ]
 
-    def _of(self, pieces: Sequence[str], scores: Sequence[float] | np.ndarray, key: int) -> np.ndarray:
+    def _of(self, pieces: Sequence[str], scores: Sequence[float] | np.ndarray, key: int) -> list[int]:
         if len(pieces) != len(scores):
             raise ValueError(f"Controls: {len(scores)} scores for {len(pieces)} sentences; give one each")
-        return self.marks(scores, key)
+        return list(self.buckets(scores, key).tolist())
+
+
+ASKED = Label(role="asked", loss=False)
+
+
+def ask(tokens: Tokens, ids: Sequence[int]) -> Tokens:
+    """The same documents behind these ids, which are read and neither predicted nor scored: text to score a model with
+    that was trained to be told something. A control token, or the tokens of ``URL: `` and a host.
+
+    Args:
+        tokens: documents without metadata, in memory.
+        ids: what stands behind each separator.
+    """
+    if tokens.prefix is not None:
+        raise ValueError("ask: these documents have metadata already; tokenise them without a prefix")
+    many = len(ids)
+    starts = tokens.offsets[:-1]
+    at = np.repeat(starts + 1, many)
+    kind = np.promote_types(tokens.ids.dtype, np.min_scalar_type(max(ids, default=0)))
+    labels = tokens.labels if ASKED in tokens.labels else (*tokens.labels, ASKED)
+    marks = np.zeros(len(tokens.ids), dtype=np.uint8) if tokens.marks is None else tokens.marks
+    return replace(
+        tokens,
+        ids=np.insert(tokens.ids.astype(kind), at, np.tile(np.asarray(ids, dtype=kind), tokens.documents)),
+        offsets=tokens.offsets + many * np.arange(tokens.documents + 1),
+        prefix=np.full(tokens.documents, many, dtype=np.int64),
+        marks=np.insert(marks, at, labels.index(ASKED)), labels=labels, digest=None,
+    )  # fmt: skip

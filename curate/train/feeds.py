@@ -8,12 +8,14 @@
 ``BestFit``        documents whole, packed by best fit (packing.py); attention and positions stay inside a document.
 ``Concatenated``   the stream cut at multiples of ``context``. Rows cross the borders of documents; ``masked`` keeps
                    attention and positions inside a document all the same.
+``Headed``         rows begin with a document and lose what they cannot hold of their last one: MeCo's own packing.
 ``Decomposed``     (decomposition.py) rows of one document each, in powers of two.
 
-Where attention is masked, a document stands behind its separator and, with ``end``, in front of one of its own: so the
-model learns from the first token on, and learns where texts end. Predicted are the tokens of a document and its end.
-Without masks the next document's separator is the end. Metadata (``Tokens.prefix``) and masked spans are read and not
-predicted; ``plain`` leaves the metadata out altogether. The end of a document counts if its last token does.
+Where attention is masked (always in ``BestFit`` and ``Headed``), a document stands behind its separator and, with
+``end``, in front of one of its own: so the model learns from the first token on, and learns where texts end. Predicted
+are the tokens of a document and its end. Without masks the next document's separator is the end. Metadata
+(``Tokens.prefix``) and masked spans are read and not predicted; ``plain`` leaves the metadata out altogether. The end
+of a document counts if its last token does.
 
 Without an ordering (orders.py) every epoch reads all documents, and its rows come in a fresh permutation drawn from
 (seed, epoch). With one, its documents are packed in its order, epoch by epoch, and rows stay in that order; best fit
@@ -23,7 +25,7 @@ A step is answered from its number alone. Memory: 40 bytes a piece; ids are read
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -32,7 +34,7 @@ import numpy as np
 from curate.train import packing
 from curate.train.data import Tokens, permutation
 from curate.train.feed import Batch
-from curate.train.orders import Ordering
+from curate.train.orders import Ordering, Shuffled
 from curate.train.packing import Report, Rows
 
 WINDOW_ROWS = 256        # rows that a window of an ordering fills, where none is given: padding is 0.2 to 0.4 % then
@@ -274,6 +276,54 @@ class BestFit(_Epochs):
     def identity(self) -> Mapping[str, Any]:
         """What decides every batch."""
         return {**super().identity(), "window": self.window}
+
+
+class Headed(_Epochs):
+    """Rows that begin with a document and hold the next ones whole; the last one is cut, and its rest left out.
+
+    So no token is read without the head of its document, its metadata for example, in the same row: the packing of
+    MeCo (Gao et al. 2025). The price is what is left out, most of the text where documents are much longer than a row:
+    look at ``report``. Without an order the documents are shuffled anew each epoch, so that others lose their ends.
+
+    Args:
+        tokens: the documents.
+        context: tokens predicted in a row.
+        batch: rows a step.
+        epochs: how often the text is read, where ``steps`` is None.
+        steps: how many steps there are.
+        order: which documents an epoch reads, in which order; None for a shuffle.
+        end: documents are followed by a separator, which is predicted.
+        plain: metadata is left out.
+        seed: of the shuffle.
+
+    Raises:
+        ValueError: no document, an order of other documents, or rows that hold nothing.
+    """
+
+    masked = True
+
+    def __init__(
+        self, tokens: Tokens, context: int, batch: int, *, epochs: float = 1.0, steps: int | None = None,
+        order: Ordering | None = None, end: bool = True, plain: bool = False, seed: int = 0,
+    ) -> None:  # fmt: skip
+        if order is None and tokens.documents:
+            order = shuffled(tokens, seed)
+        layout = Layout(tokens, end, plain)
+        super().__init__(tokens, context, batch, epochs=epochs, steps=steps, order=order, layout=layout, seed=seed)
+
+    def _rows_of(self, lengths: np.ndarray) -> Rows:
+        return packing.cut_heads(lengths, self.context)
+
+    def _report(self, lengths: np.ndarray, rows: Rows) -> Report:
+        size = rows.pieces.size  # one piece a document, in their order
+        report = packing.report(lengths, rows, self.context, dropped=int((lengths - size).sum()))
+        return replace(report, truncated=int(((size < lengths) & (lengths <= self.context)).sum()))
+
+
+def shuffled(tokens: Tokens, seed: int) -> Shuffled:
+    """A shuffle of documents, which it knows by their keys where they have some."""
+    keys = None if tokens.keys is None else np.ascontiguousarray(tokens.keys[:, 0])
+    return Shuffled(documents=tokens.documents, seed=seed, keys=keys)
 
 
 class Concatenated(_Epochs):

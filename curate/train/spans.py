@@ -75,7 +75,8 @@ def read(spans: pa.Array | pa.ChunkedArray, texts: pa.Array, *, where: str = "")
     document = np.repeat(np.arange(len(spans)), sizes)
     first = np.cumsum(sizes) - sizes
     values = spans.flatten()
-    start, stop = (_field(values, name, pa.int64(), None, fields, place) for name in ("start", "stop"))
+    ends = (_field(values, name, pa.int64(), None, fields, place) for name in ("start", "stop"))
+    start, stop = (column.to_numpy(zero_copy_only=False) for column in ends)
     offsets, data = _bytes(texts)
     length = np.diff(offsets)
     _check(start, stop, document, first, offsets, data, place)
@@ -99,10 +100,10 @@ def read(spans: pa.Array | pa.ChunkedArray, texts: pa.Array, *, where: str = "")
     return Segments(out[0], out[1], out[2], out[3], labels)
 
 
-def _field(values: pa.Array, name: str, kind: pa.DataType, default: object, fields: set[str], place: str) -> np.ndarray:
+def _field(values: pa.Array, name: str, kind: pa.DataType, default: object, fields: set[str], place: str) -> pa.Array:
     """A field of the spans; null is the default."""
     if name not in fields:
-        return np.full(len(values), default)
+        return pa.repeat(pa.scalar(default, kind), len(values))
     column = pc.struct_field(values, name)
     try:
         column = column.cast(kind)
@@ -110,7 +111,7 @@ def _field(values: pa.Array, name: str, kind: pa.DataType, default: object, fiel
         raise ValueError(f"{place}the field {name!r} of spans is {column.type}; write it as {kind} ({error})") from None
     if default is None and column.null_count:
         raise ValueError(f"{place}{column.null_count} spans have no {name!r}; give each one, in bytes of UTF-8")
-    return (column if default is None else pc.fill_null(column, default)).to_numpy(zero_copy_only=False)
+    return column if default is None else pc.fill_null(column, default)
 
 
 def _check(
@@ -148,7 +149,7 @@ def _check(
 def _labels(values: pa.Array, fields: set[str], place: str) -> tuple[np.ndarray, tuple[Label, ...]]:
     """The kind of each span, and the kinds."""
     columns = [
-        _field(values, name, kind, default, fields, place)
+        pc.dictionary_encode(_field(values, name, kind, default, fields, place))
         for name, kind, default in (
             ("role", pa.large_string(), ""), ("language", pa.large_string(), ""),
             ("code", pa.bool_(), False), ("loss", pa.bool_(), True),
@@ -156,10 +157,10 @@ def _labels(values: pa.Array, fields: set[str], place: str) -> tuple[np.ndarray,
     ]  # fmt: skip
     codes = np.zeros(len(values), dtype=np.int64)
     for column in columns:
-        values_of, inverse = np.unique(column.astype(str), return_inverse=True)
-        codes = codes * len(values_of) + inverse
+        codes = codes * max(1, len(column.dictionary)) + column.indices.to_numpy()
     _, where, inverse = np.unique(codes, return_index=True, return_inverse=True)
-    kinds = [Label(str(r), str(g), bool(c), bool(n)) for r, g, c, n in zip(*(x[where] for x in columns), strict=True)]
+    fields_of = [column.take(pa.array(where, pa.int64())).to_pylist() for column in columns]
+    kinds = [Label(*kind) for kind in zip(*fields_of, strict=True)]
     labels = (PLAIN, *sorted(set(kinds) - {PLAIN}))
     place_of = {label: i for i, label in enumerate(labels)}
     return np.array([place_of[kind] for kind in kinds], dtype=np.int64)[inverse.reshape(-1)], labels

@@ -7,8 +7,11 @@ Row i of the files, in the order of their sorted paths, is document i. Beside ``
 exist: ``key`` (16 bytes; without it, a hash of the text), ``spans`` (spans.py), and the column named as ``prefix``,
 metadata that is put in front of the text: tokenised apart from it, read by the model and never predicted.
 
-The tokenizer is a directory with ``tokenizer.json``, or ``bytes``: each byte is its own id, and 256 separates.
-Special tokens are not added, and a text that spells one out is text.
+*Control tokens* (conditioning.py): with ``controls={"good": 2048, "bad": 2049}`` every span whose role is named stands
+behind its token, which no text spells; it is predicted as its span is, and has no bytes.
+
+The tokenizer (encoders.py) is a directory with ``tokenizer.json``, or ``bytes``. Special tokens are not added, and a
+text that spells one out is text.
 
 Files are cut into jobs at row groups, jobs are tokenised on their own (by ``workers`` processes) into files of their
 own, and these are put together in order: so the store does not depend on the number of workers, and memory is a few
@@ -22,13 +25,13 @@ the vocabulary has more than 65,536), 48 a document, and one a token where there
 import glob
 import hashlib
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -47,10 +50,9 @@ from curate.train.data import (
     published,
     read_about,
 )
-from curate.train.directory import TOKENIZER, known_separator, open_tokenizer
+from curate.train.directory import TOKENIZER
+from curate.train.encoders import BYTES, Encoder, checked_controls, controls_of, open_encoder, separator_of
 
-BYTES = "bytes"
-SEPARATOR_OF_BYTES = 256
 METADATA = Label(role="metadata", loss=False)
 JOB_BYTES = 256 << 20    # of uncompressed columns, at most, unless a row group is larger
 BATCH_BYTES = 1 << 20    # of text that is tokenised at a time
@@ -60,62 +62,7 @@ COLUMNS = {"lengths": "<i8", "keys": "<u8", "sizes": "<i8", "scored": "<i8", "pr
 
 Source = str | Path | Sequence[str | Path]
 
-
-class Encoder(Protocol):
-    """What turns texts into ids."""
-
-    vocabulary: int
-    separator: int
-
-    def __call__(self, texts: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
-        """Ids of UTF-8 texts, uint32, one text after the other, and how many each has, int64 (texts,)."""
-        ...
-
-
-class _Bytes:
-    vocabulary, separator = SEPARATOR_OF_BYTES + 1, SEPARATOR_OF_BYTES
-
-    def __call__(self, texts: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
-        ids = np.frombuffer(b"".join(texts), dtype=np.uint8).astype(np.uint32)
-        return ids, np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
-
-
-class _Tokenizer:
-    def __init__(self, path: Path, separator: int | None) -> None:
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # workers are processes
-        self._tokenizer = open_tokenizer(path)
-        self.vocabulary = int(self._tokenizer.get_vocab_size())
-        found = known_separator(self._tokenizer) if separator is None else separator
-        if found is None:
-            raise ValueError(f"{path} has no special token to stand between documents; give the id of the separator")
-        if not 0 <= found < self.vocabulary:
-            raise ValueError(f"the separator {found} is no token of {path}; give an id below {self.vocabulary}")
-        self.separator = found
-
-    def __call__(self, texts: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
-        encoded = self._tokenizer.encode_batch_fast([t.decode() for t in texts], add_special_tokens=False)
-        lengths = np.fromiter(map(len, encoded), dtype=np.int64, count=len(texts))
-        ids = np.fromiter((i for e in encoded for i in e.ids), dtype=np.uint32, count=int(lengths.sum()))
-        return ids, lengths
-
-
-def open_encoder(tokenizer: str | Path, separator: int | None = None) -> Encoder:
-    """The encoder of a directory with ``tokenizer.json``, or of ``bytes``.
-
-    Raises:
-        ValueError: no such file, or no token that could separate documents.
-    """
-    if str(tokenizer) == BYTES:
-        if separator not in (None, SEPARATOR_OF_BYTES):
-            raise ValueError(f"bytes are separated by {SEPARATOR_OF_BYTES}, not {separator}; leave the separator out")
-        return _Bytes()
-    path = Path(tokenizer)
-    return _Tokenizer(path.parent if path.name == TOKENIZER else path, separator)
-
-
-def separator_of(tokenizer: str | Path) -> int:
-    """The token that stands before each document where none is given."""
-    return open_encoder(tokenizer).separator
+__all__ = ["BYTES", "Encoder", "Source", "controls_of", "encode", "listed", "open_encoder", "separator_of", "tokenise"]
 
 
 # ------------------------------------------------------------------------------------------------------------ a batch
@@ -137,7 +84,7 @@ class _Encoded:
 
 def _encode(
     encoder: Encoder, texts: pa.Array, spans: pa.Array | None, prefixes: pa.Array | None, keys: pa.Array | None,
-    where: str,
+    controls: Mapping[str, int], where: str,
 ) -> _Encoded:  # fmt: skip
     rows = len(texts)
     texts = pc.fill_null(texts.cast(pa.large_string()), "").cast(pa.large_binary())
@@ -160,10 +107,14 @@ def _encode(
         labels = labels if METADATA in labels else (*labels, METADATA)
         before = np.arange(rows)
         order = np.argsort(np.concatenate([before, document]), kind="stable")
-        pieces = [(*named, *pieces)[i] for i in order.tolist()] if rows else []
+        both = [*named, *pieces]
+        pieces = [both[i] for i in order.tolist()]
         label = np.concatenate([np.full(rows, labels.index(METADATA)), label])[order]
         document = np.concatenate([before, document])[order]
     ids, lengths = _in_batches(encoder, pieces)
+    if controls:
+        first = np.array([controls.get(x.role, -1) for x in labels])[label]
+        ids, lengths = _led(ids, lengths, first)
     each = np.bincount(document, weights=lengths, minlength=rows).astype(np.int64)
     out = np.full(len(ids) + rows, encoder.separator, dtype=np.uint32)
     body = np.ones(len(out), dtype=bool)
@@ -176,6 +127,18 @@ def _encode(
     if len(before):
         metadata = lengths[np.searchsorted(document, before, side="left")]
     return _Encoded(out, each, _keys(keys, plain, where), sizes, scored, metadata, marks, labels)
+
+
+def _led(ids: np.ndarray, lengths: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pieces behind one more id each, where ``first`` (pieces,) is one and not -1."""
+    led = first >= 0
+    lengths = lengths + led
+    out = np.empty(int(lengths.sum()), dtype=np.uint32)
+    body = np.ones(len(out), dtype=bool)
+    at = (np.cumsum(lengths) - lengths)[led]
+    body[at] = False
+    out[at], out[body] = first[led], ids
+    return out, lengths
 
 
 def _room(labels: int, where: str) -> None:
@@ -211,7 +174,8 @@ def _keys(keys: pa.Array | None, texts: list[bytes], where: str) -> np.ndarray:
 
 def encode(
     texts: Sequence[str] | pa.Array, tokenizer: str | Path, separator: int | None = None, *,
-    spans: pa.Array | None = None, prefixes: Sequence[str] | None = None, keys: pa.Array | None = None,
+    spans: pa.Array | None = None, prefixes: Sequence[str | None] | pa.Array | None = None,
+    keys: pa.Array | None = None, controls: Mapping[str, int] | None = None,
 ) -> Tokens:  # fmt: skip
     """Texts as tokens, in memory; by the same rules as ``tokenise``.
 
@@ -220,26 +184,33 @@ def encode(
         tokenizer: a directory with ``tokenizer.json``, or ``bytes``.
         separator: the id before each document; None for the tokenizer's own.
         spans: a column of spans (spans.py), one row a text.
-        prefixes: metadata in front of each text.
+        prefixes: metadata in front of each text; null for none.
         keys: 16 bytes each; None for hashes of the texts.
+        controls: by role of a span, the token that it stands behind.
 
     Raises:
-        ValueError: spans or keys that are none.
+        ValueError: spans, keys or control tokens that are none, or not as many prefixes as texts.
     """
     encoder = open_encoder(tokenizer, separator)
+    told = checked_controls(controls, encoder)
     array = texts if isinstance(texts, pa.Array) else pa.array(texts, pa.large_string())
-    named = None if prefixes is None else pa.array(prefixes, pa.large_string())
-    done = _encode(encoder, array, spans, named, keys, "texts")
+    named = prefixes if prefixes is None or isinstance(prefixes, pa.Array) else pa.array(prefixes, pa.large_string())
+    for name, column in (("prefixes", named), ("spans", spans), ("keys", keys)):
+        if column is not None and len(column) != len(array):
+            raise ValueError(f"{len(column)} {name} for {len(array)} texts; give one each")
+    done = _encode(encoder, array, spans, named, keys, told, "texts")
     labels, table = _kinds([done.labels])
+    offsets = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(done.lengths + 1)])
     return Tokens(
-        done.ids.astype(_dtype(encoder)), np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(done.lengths + 1)]),
+        done.ids.astype(_dtype(encoder, told)), offsets,
         keys=done.keys, sizes=done.sizes, scored=done.scored, prefix=done.prefix if named is not None else None,
         marks=table[0][done.marks] if len(labels) > 1 else None, labels=labels,
     )  # fmt: skip
 
 
-def _dtype(encoder: Encoder) -> np.dtype[Any]:
-    return np.dtype("<u2" if encoder.vocabulary <= 1 << 16 else "<u4")
+def _dtype(encoder: Encoder, controls: Mapping[str, int]) -> np.dtype[Any]:
+    vocabulary = max([encoder.vocabulary, *(i + 1 for i in controls.values())])
+    return np.dtype("<u2" if vocabulary <= 1 << 16 else "<u4")
 
 
 # -------------------------------------------------------------------------------------------------------------- files
@@ -255,11 +226,13 @@ class _Job:
     tokenizer: str
     separator: int | None
     columns: Mapping[str, str | None]
+    controls: Mapping[str, int]
 
 
 def tokenise(
     texts: Source, tokenizer: str | Path, out: Path, *, text: str = "text", key: str = "key", spans: str = "spans",
-    prefix: str | None = None, separator: int | None = None, workers: int = 1,
+    prefix: str | None = None, controls: Mapping[str, int] | None = None, separator: int | None = None,
+    workers: int = 1,
 ) -> Tokens:  # fmt: skip
     """Tokenise Parquet files into a store, or open it if it is there.
 
@@ -270,7 +243,8 @@ def tokenise(
         text: name of the column of texts; null is an empty text.
         key: name of the column of keys, if it exists.
         spans: name of the column of spans, if it exists.
-        prefix: name of the column of metadata.
+        prefix: name of the column of metadata; null is none.
+        controls: by role of a span, the token that it stands behind (``controls_of`` finds some).
         separator: the id before each document; None for the tokenizer's own.
         workers: processes. They are spawned: a script that asks for several runs under ``if __name__ == "__main__"``.
 
@@ -282,8 +256,9 @@ def tokenise(
     files = listed(texts)
     encoder = open_encoder(tokenizer, separator)
     columns = {"text": text, "key": key or None, "spans": spans or None, "prefix": prefix}
+    told = checked_controls(controls, encoder)
     made = {
-        "tokenizer": _named(tokenizer), "separator": encoder.separator, "columns": columns,
+        "tokenizer": _named(tokenizer), "separator": encoder.separator, "columns": columns, "controls": told or None,
         "files": [[path.name, path.stat().st_size, _footer(path)] for path in files],
     }  # fmt: skip
     out = Path(out)
@@ -291,13 +266,14 @@ def tokenise(
         return _reopened(out, made)
     try:
         with published(out) as folder:
-            jobs = list(_jobs(files, folder / "parts", str(tokenizer), separator, columns))
+            job = partial(_Job, tokenizer=str(tokenizer), separator=separator, columns=columns, controls=told)
+            jobs = list(_jobs(files, folder / "parts", job))
             if workers > 1 and len(jobs) > 1:
                 with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn")) as pool:
                     labels = list(pool.map(_work, jobs))
             else:
                 labels = [_work(job) for job in jobs]
-            _join([job.out for job in jobs], labels, folder, _dtype(encoder), prefix is not None, made)
+            _join([job.out for job in jobs], labels, folder, _dtype(encoder, told), prefix is not None, made)
     except FileExistsError:
         return _reopened(out, made)  # another process was first, with the same or with something else
     return Tokens.open(out)
@@ -352,9 +328,7 @@ def _footer(path: Path) -> str:
         return hashlib.blake2b(file.read(), digest_size=16).hexdigest()
 
 
-def _jobs(
-    files: list[Path], parts: Path, tokenizer: str, separator: int | None, columns: Mapping[str, str | None]
-) -> Iterator[_Job]:
+def _jobs(files: list[Path], parts: Path, job: Callable[..., _Job]) -> Iterator[_Job]:
     number = 0
     for path in files:
         about = pq.read_metadata(path)
@@ -364,7 +338,7 @@ def _jobs(
             groups.append(group)
             size += about.row_group(group).total_byte_size
             if size >= JOB_BYTES or group == about.num_row_groups - 1:
-                yield _Job(path, tuple(groups), parts / f"{number:06d}", tokenizer, separator, columns)
+                yield job(path=path, groups=tuple(groups), out=parts / f"{number:06d}")
                 number, groups, size = number + 1, [], 0
 
 
@@ -390,13 +364,13 @@ def _work(job: _Job) -> tuple[Label, ...]:
             where = f"{job.path}, batch of rows from {done}"
             encoded = _encode(
                 encoder, _text(columns["text"], where), columns.get("spans"), columns.get("prefix"), columns.get("key"),
-                where,
+                job.controls, where,
             )  # fmt: skip
             for label in encoded.labels:
                 labels.setdefault(label, len(labels))
             _room(len(labels), where)
             marks = np.array([labels[label] for label in encoded.labels], dtype=np.uint8)[encoded.marks]
-            opened["ids"].write(encoded.ids.astype(_dtype(encoder)).data)
+            opened["ids"].write(encoded.ids.astype(_dtype(encoder, job.controls)).data)
             for name, kind in COLUMNS.items():
                 column = marks if name == "marks" else getattr(encoded, name)
                 opened[name].write(np.ascontiguousarray(column.astype(kind)).data)
