@@ -72,27 +72,41 @@ def trial(
     guard: Annotated[list[str] | None, typer.Option(help="What must not suffer (repeatable).")] = None,
     tasks: Annotated[str | None, typer.Option(help="A folder of tasks, one .jsonl file each.")] = None,
     split_column: Annotated[str | None, typer.Option(help="The target's column of train, validation, test.")] = None,
-    text: Annotated[str, typer.Option(help="The column of texts.")] = "text",
+    text: Annotated[
+        list[str] | None, typer.Option(help="The column of texts (default: text); NAME=COLUMN for a single input.")
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="A model to start from; takes a transformer alone, as the preset anneal.")
+    ] = None,
+    replay: Annotated[str | None, typer.Option(help="With --base: documents like those it was trained on.")] = None,
+    final_tokens: Annotated[
+        int | None, typer.Option(help="Tokens of the training that the mixes are meant for: repeat text as it would.")
+    ] = None,
     preset: Annotated[
-        str | None, typer.Option(help="smoke, quick (the default), cpu; with a GPU screen, standard, deep, curve.")
+        str | None,
+        typer.Option(help="smoke, quick (the default), cpu; with a GPU screen, standard, deep, curve, anneal."),
     ] = None,
     engine: Annotated[str, typer.Option(help="local or dask.")] = "local",
     workers: Annotated[int | None, typer.Option(help="Processes at once (default: every core, up to 4).")] = None,
     sets: Sets = None,
     config: Config = None,
     out: Out = ".curate",
+    same_code: SameCode = False,
 ) -> None:
     """Judge mixes by training small models on them: any files of documents, made by curate or not."""
     from curate import trying
 
     given = {
-        "mixes": mixes, "targets": target, "transfers": transfer or [], "guards": guard or [],
+        "mixes": mixes, "targets": target, "transfers": transfer, "guards": guard,
+        "texts": [name for name in text or [] if "=" in name],
     }  # fmt: skip
-    chosen = [f"{name}={json.dumps(values)}" for name, values in given.items()]
-    chosen += [f"against={against}", f"text={text}"]
-    chosen += [f"tasks={tasks}"] if tasks else []
-    chosen += [f"split_column={split_column}"] if split_column else []
-    trying.trial(preset, [*chosen, *(sets or [])], config, engine, workers, out)
+    chosen = [f"{name}={json.dumps(values)}" for name, values in given.items() if values]
+    once = {
+        "against": against, "tasks": tasks, "split_column": split_column, "base": base, "replay": replay,
+        "trial.final_tokens": final_tokens, "text": next((name for name in text or [] if "=" not in name), None),
+    }  # fmt: skip
+    chosen += [f"{name}={value}" for name, value in once.items() if value is not None]
+    trying.trial(preset, [*chosen, *(sets or [])], config, engine, workers, out, same_code)
 
 
 @app.command()
@@ -104,11 +118,12 @@ def sweep(
     sets: Sets = None,
     config: Config = None,
     out: Out = ".curate",
+    same_code: SameCode = False,
 ) -> None:
     """Try settings on the target's validation split, and confirm the best one on its test split."""
     from curate import trying
 
-    trying.sweep(what, choice, sets or [], config, engine, workers, out)
+    trying.sweep(what, choice, sets or [], config, engine, workers, out, same_code)
 
 
 @app.command()

@@ -25,7 +25,7 @@ from curate.columns import TEXT
 from curate.errors import BadPlan
 from curate.plan import Fit, Frame, Gather, Given, Mix, Plan, conclude, fit, given, plan, read
 from curate.train.spans import TYPE as SPANS
-from curate.trial import Trial, experiment_for, sample_bytes, vocabulary
+from curate.trial import Trial, check, experiment_for, sample_bytes, vocabulary
 
 WRITTEN_BY = "curate trial"  # where its steps were written, for errors and reports
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -52,7 +52,12 @@ class Comparison:
         groups: whether the target's files have a column ``group``, whose rows are one item for the trial's noise.
         spans: which of the inputs have a column ``spans``, whose masks the trial honours: some of ``mixes``,
             ``against``, ``targets``, ``transfers``, ``guards``.
+        base: a model to start from (a directory of Hugging Face's, or of one of ours, with its ``tokenizer.json``), or
+            none. It takes ``trial.instruments=["transformer"]``.
+        replay: documents that stand for what the base was trained on; ``trial.share`` is the part that is not theirs.
         text: the column of texts.
+        texts: the column of single inputs where it has another name, as ``NAME=COLUMN``; ``against`` and ``replay`` are
+            called so.
         source: the column that tells where a document is from; by default ``source``, where there is one.
         controls: draws from the pool shaped like each mix, by ``length``, by ``source``.
         bpe: the tokenizer to fit; by default one of the size that suits the trial's models.
@@ -67,10 +72,13 @@ class Comparison:
     guards: tuple[str, ...] = ()
     tasks: str | None = None
     tokenizer: str | None = None
+    base: str | None = None
+    replay: str | None = None
     split_column: str | None = None
     groups: bool = False
     spans: tuple[str, ...] = ()
     text: str = "text"
+    texts: tuple[str, ...] = ()
     source: str | None = None
     controls: tuple[str, ...] = CONTROLS
     bpe: tokens.Bpe | None = None
@@ -114,8 +122,9 @@ def pipeline(config: Comparison) -> Plan:
     """Arms, targets and the conclusion.
 
     Raises:
-        BadPlan: no mix, no pool or no target, or names that clash.
+        BadPlan: no mix, no pool or no target, names that clash, or settings of the trial that give no verdict.
     """
+    check(config.trial)
     mixes = named(config.mixes, "mix")
     for given_, what, option in (
         (mixes, "mix", "MIX..."), (config.against, "pool", "--against"), (config.targets, "target", "--target"),
@@ -132,20 +141,27 @@ def pipeline(config: Comparison) -> Plan:
             f"no inputs are called {', '.join(unknown)}", where="curate trial, spans",
             fix=f"some of: {', '.join(MASKED)}",
         )  # fmt: skip
-    pool = documents(config, next(iter(named([config.against], "pool").values())), "against")
+    check_base(config)
+    columns_of(config)
+    pool = documents(config, *next(iter(named([config.against], "pool").items())), "against")
     size = sample_bytes(config.trial)
     inputs: dict[str, Gather | Fit | Given | Frame] = {
         f"arm:{name}": pool.sample(bytes=size, label=f"arm {name}") for name in ("random", "random'")
     }
     for name, path in mixes.items():
-        mix = documents(config, path, "mixes")
+        mix = documents(config, name, path, "mixes")
         inputs[f"arm:{name}"] = mix.sample(bytes=size, label=f"arm {name}")
         for by in config.controls:
             inputs[f"arm:{by}_matched:{name}"] = like(pool, mix, by, size, name)
     inputs |= scored(config)
     if config.tasks:
         inputs["tasks"] = given(config.tasks)
-    if config.tokenizer:
+    if config.base:
+        inputs["base"] = given(config.base)
+        if config.replay:
+            [(name, path)] = named([config.replay], "replay").items()
+            inputs["replay"] = documents(config, name, path, "replay").sample(bytes=size, label="replay")
+    elif config.tokenizer:
         inputs["tokenizer"] = given(config.tokenizer)
     elif "transformer" in config.trial.instruments:
         bpe = config.bpe or tokens.Bpe(vocabulary=vocabulary(config.trial))
@@ -155,9 +171,62 @@ def pipeline(config: Comparison) -> Plan:
     return plan(conclude(experiment_for(config.trial), config.trial, inputs))
 
 
-def documents(config: Comparison, path: str, what: str) -> Frame:
-    """The documents of a mix or of the pool; ``what`` is one of MASKED."""
-    return read(sources.any_file(path, text=config.text, source=config.source, columns=masks(config, what)))
+def check_base(config: Comparison) -> None:
+    """A base and what belongs to it.
+
+    Raises:
+        BadPlan: replay or a share without a base, a tokenizer beside it, or an instrument that cannot start from one.
+    """
+    trial = config.trial
+    for wrong, what, fix in (
+        (config.replay and not config.base, "replay without a base", "give --base, or leave --replay out"),
+        (config.base and config.tokenizer, "a tokenizer beside a base", "leave it out: a base has its own"),
+        (
+            config.base and trial.instruments != ("transformer",),
+            f"a trial from a base by {', '.join(trial.instruments)}", "--set 'trial.instruments=[\"transformer\"]'",
+        ),
+        (
+            bool(config.replay) != (trial.share < 1),
+            f"share {trial.share:g} {'with' if config.replay else 'without'} replay",
+            "give --replay DOCUMENTS and --set trial.share=0.34 (the part that comes from the mix), or neither",
+        ),
+    ):  # fmt: skip
+        if wrong:
+            raise BadPlan(what, where="curate trial", fix=fix)
+
+
+def columns_of(config: Comparison) -> dict[str, str]:
+    """The columns of texts of single inputs.
+
+    Raises:
+        BadPlan: what is not NAME=COLUMN, or no input has that name.
+    """
+    given_ = [("against", config.against), ("replay", config.replay or "")]
+    known = {what for what, path in given_ if path}
+    for inputs, what in ((config.mixes, "mix"), (config.targets, "target"), (config.transfers, "transfer"),
+                         (config.guards, "guard")):  # fmt: skip
+        known |= set(named(inputs, what))
+    out = {}
+    for said in config.texts:
+        name, equals, column = said.partition("=")
+        if not (equals and column) or name not in known:
+            raise BadPlan(
+                f"{said!r} names no input's column of texts", where="curate trial, --text",
+                fix=f"NAME=COLUMN, NAME one of: {', '.join(sorted(known))}",
+            )  # fmt: skip
+        out[name] = column
+    return out
+
+
+def text_of(config: Comparison, name: str) -> str:
+    """The column of texts of an input."""
+    return columns_of(config).get(name, config.text)
+
+
+def documents(config: Comparison, name: str, path: str, what: str) -> Frame:
+    """The documents of a mix, of the pool or to replay; ``what`` is one of MASKED, or ``replay``."""
+    text = text_of(config, name if what == "mixes" else what)
+    return read(sources.any_file(path, text=text, source=config.source, columns=masks(config, what)))
 
 
 def masks(config: Comparison, what: str) -> dict[str, pa.DataType]:
@@ -180,16 +249,21 @@ def scored(config: Comparison) -> dict[str, Frame | Gather]:
     targets = named(config.targets, "target")
     out: dict[str, Frame | Gather] = {}
     for name, path in targets.items():
-        docs = read(sources.any_file(path, text=config.text, columns=columns))
+        docs = read(sources.any_file(path, text=text_of(config, name), columns=columns))
         # One target needs no name of its own: its splits are the trial's.
         place = "target:" if len(targets) == 1 else f"target:{name}/"
         if config.split_column is None:
             out[f"{place}{config.trial.split}"] = docs.sample(rows=config.trial.documents, label=f"target {name}")
         else:
             for split in SPLITS:
-                out[f"{place}{split}"] = docs.keep(pl.col(config.split_column) == split, because="other_split")
+                mine = docs.keep(pl.col(config.split_column) == split, because="other_split")
+                out[f"{place}{split}"] = (
+                    mine.sample(rows=config.trial.documents, label=f"target {name}")  # not the file's first
+                    if split == config.trial.split else mine
+                )  # fmt: skip
     for kind, given_ in (("transfer", config.transfers), ("guard", config.guards)):
         for name, path in named(given_, kind).items():
-            docs = read(sources.any_file(path, text=config.text, columns=masks(config, f"{kind}s")))
+            text = text_of(config, name)
+            docs = read(sources.any_file(path, text=text, columns=masks(config, f"{kind}s")))
             out[f"{kind}:{name}"] = docs.sample(rows=config.trial.beside, label=f"{kind} {name}")
     return out

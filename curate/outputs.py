@@ -16,7 +16,7 @@ from curate import held
 from curate.artifact import names_after
 from curate.buckets import layout, shelve
 from curate.columns import PARENT, STANDARD
-from curate.errors import BadPlan, RowsLost
+from curate.errors import BadInput, BadPlan, RowsLost
 from curate.evaluate import NARROW, Runner
 from curate.exchange import WITHIN, StoredRows, groups
 from curate.hashing import digest, files_hash, merge
@@ -45,6 +45,7 @@ from curate.store import encode
 
 STRAIGHT_READS = 256  # parts read for all shards together, where a mix is written without an exchange
 STRAIGHT_BYTES = 256 << 20  # of text decoded for it, where it is not in memory
+EMPTY = "the files that were read hold no document: give others, or see the quarantine of the step that read them"
 
 
 def gather(runner: Runner, node: Gather, reads: Iterable[str]) -> str:
@@ -63,6 +64,8 @@ def gather(runner: Runner, node: Gather, reads: Iterable[str]) -> str:
     path = f"{home}/sample.parquet"
     if not runner.store.exists(path):
         views = state.views()
+        if not views:
+            raise BadInput(f"{label}: there is nothing to draw from", where=node.where, fix=EMPTY)
         cut: Cut | None = None
         if node.amount is not None:
             types = runner.known[id(node.above)].types

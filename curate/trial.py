@@ -108,8 +108,8 @@ from curate.trials.verdict import (
 )
 
 __all__ = [
-    "PRESETS", "Trial", "conclude", "experiment", "experiment_for", "experiment_gpu", "foresight", "foresight_lines",
-    "jobs", "lines", "sample_bytes", "vocabulary", "work",
+    "PRESETS", "Trial", "check", "conclude", "experiment", "experiment_for", "experiment_gpu", "foresight",
+    "foresight_lines", "jobs", "lines", "sample_bytes", "vocabulary", "work",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from curate.command import carried_out, console, engine_of, find_run, load_pipeline, show, store_at
 from curate.comparison import Comparison, pipeline
+from curate.engines.local import require_cuda
 from curate.errors import BadInput, BadPlan
 from curate.plan import Conclude, Plan
 from curate.run import Outcome
@@ -28,14 +29,25 @@ PRESET = "quick"
 VALIDATION = "validation"
 
 
-def trial(preset: str | None, sets: list[str], config: Path | None, engine: str, workers: int | None, out: str) -> None:
+def trial(
+    preset: str | None,
+    sets: list[str],
+    config: Path | None,
+    engine: str,
+    workers: int | None,
+    out: str,
+    same_code: bool = False,
+) -> None:
     """``curate trial``: settings are those of ``comparison.Comparison``, the trial's own those of a preset."""
     store = store_at(out)
     if preset is None and config is None:
         preset = PRESET
     settings = load(Comparison, config, [*(preset_of(preset) if preset else []), *sets])
+    steps = pipeline(settings)
+    if engine == "local" and settings.trial.device == "cuda":  # said now, and not when all samples are drawn
+        require_cuda(1, f"the trial{f' {preset!r}' if preset else ''}")
     how = engine_of(engine, None, workers, "auto", Path(__file__))
-    outcome = carried_out(NAME, settings, pipeline(settings), store, how, on_error="quarantine", same_code=False)
+    outcome = carried_out(NAME, settings, steps, store, how, on_error="quarantine", same_code=same_code)
     show(outcome, store)
 
 
@@ -73,7 +85,14 @@ class Tried:
 
 
 def sweep(
-    what: str, choice: str, sets: list[str], config: Path | None, engine: str, workers: int | None, out: str
+    what: str,
+    choice: str,
+    sets: list[str],
+    config: Path | None,
+    engine: str,
+    workers: int | None,
+    out: str,
+    same_code: bool = False,
 ) -> None:
     """``curate sweep``: try every value on the validation split, confirm the best on the test split.
 
@@ -85,6 +104,7 @@ def sweep(
         engine: as for ``curate run``.
         workers: as for ``curate run``.
         out: the store.
+        same_code: as for ``curate run``.
     """
     store = store_at(out)
     key, equals, listed = choice.partition("=")
@@ -106,7 +126,7 @@ def sweep(
         if not only.outputs:
             raise BadPlan(f"{what} concludes nothing", where="curate sweep", fix="add a trial to its plan")
         console.print(f"{key} = {value}, on the validation split", style="bold", highlight=False, markup=False)
-        outcome = carried_out(name, settings, only, store, how, on_error="quarantine", same_code=False)
+        outcome = carried_out(name, settings, only, store, how, on_error="quarantine", same_code=same_code)
         tried += seen(value, outcome)
     if not tried:
         raise BadInput("no value has a mix to be ranked", where="curate sweep", fix="see the trials' own reasons above")
@@ -117,7 +137,7 @@ def sweep(
         style="bold", highlight=False, markup=False,
     )  # fmt: skip
     settings, plan = make([*sets, f"{key}={best.value}"])
-    show(carried_out(name, settings, plan, store, how, on_error="quarantine", same_code=False), store)
+    show(carried_out(name, settings, plan, store, how, on_error="quarantine", same_code=same_code), store)
 
 
 Make = Callable[[Sequence[str]], tuple[Any, Plan]]

@@ -35,11 +35,21 @@ def test_a_task_is_requests_in_order(task):
     assert task.bytes.tolist() == [5, 8, 3, 4, 2, 4, 4] and task.normalise == "characters"
 
 
-def test_the_first_items(task):
-    two = task.first(2)
-    assert two.ids == ("a", "2") and len(two.answers) == 5
+def test_some_items_are_taken_all_over_the_file(task, tmp_path):
+    two = task.spread(2)  # of three: at 0 and at 3 // 2
+    assert two.ids == ("a", "2") and two.answers == task.answers[:5]
     assert two.cluster.tolist() == [0, 1] and two.gold.tolist() == [0, 3]
-    assert task.first(99).ids == task.ids
+    assert task.spread(99) is task and task.spread(3) is task
+    by_subject = [
+        {"id": f"{s}{i}", "query": "q", "choices": ["x"] * i + ["right"], "gold": i, "group": s}
+        for s in "abcd" for i in range(3)
+    ]  # fmt: skip
+    some = tasks.read(write(tmp_path, "sorted", by_subject)).spread(4)
+    assert some.ids == ("a0", "b0", "c0", "d0") and some.cluster.tolist() == [0, 1, 2, 3]  # and not a, a, a, b
+    five = tasks.read(write(tmp_path, "sorted", by_subject)).spread(5)
+    assert five.ids == ("a0", "a2", "b1", "c1", "d0")
+    assert five.item.tolist() == [0, 1, 1, 1, 2, 2, 3, 3, 4]
+    assert [five.answers[i] for i in five.gold] == [" right"] * 5
 
 
 def test_scores_by_hand(task):

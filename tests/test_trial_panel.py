@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from test_trial import CONFIG, carry_out, documents, inputs, pool, tokenizer, write
+from test_trial import CONFIG, WORDS, carry_out, documents, inputs, pool, tokenizer, write
 
 from curate import trial
 from curate.errors import BadData, BadInput, BadPlan, UnknownSetting
@@ -85,6 +85,20 @@ def test_everything_beside_the_verdict(tmp_path: Path):
     text = "\n".join(trial.lines(found))
     for said in ("guard other, mix", "a cost", "inverse of mix", "for calibration", "task words (60 items)"):
         assert said in text
+
+
+def test_free_answers_are_never_right_or_wrong(tmp_path: Path):
+    """They have no other choice, so there is nothing to choose: bits per byte, and no accuracy of 100 %."""
+    free = [{"question": f"How many? {i}", "answer": WORDS["target"][i]} for i in range(40)]
+    given = inputs(tmp_path, mix=documents("target", 450, 3))
+    given["tasks"] = write_tasks(tmp_path / "tasks", free=free)
+    found = carry_out(QUICK, given)
+    answers = found["instruments"]["ngram"]["tasks"]["free"]["mix"]
+    assert len(answers["bpb"]) == 5 and answers["items"] == 40
+    assert answers["accuracy"] is None and answers["probability"] is None and answers["margin"] is None
+    [line] = [x for x in trial.lines(found) if "task free (40 items), mix" in x]
+    assert "accuracy" not in line
+    assert found["instruments"]["ngram"]["transfer"]["free"]["mix"]["kind"] == "task"
 
 
 def test_an_inverse_that_beats_random_is_an_alarm(tmp_path: Path):

@@ -1,7 +1,9 @@
 """``curate trial`` and ``curate sweep`` as people meet them: folders in, a verdict out; choose, then confirm."""
 
+import gzip
 import json
 import random
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,6 +12,7 @@ import pytest
 from curate import comparison
 from curate.comparison import Comparison, called, named, pipeline
 from curate.errors import BadPlan
+from curate.trial import Trial
 
 LAND = "river stone meadow harvest orchard granite valley heather sheep barley plough furrow hedge".split()
 SEA = "harbour anchor tide lantern rope mast gull current keel storm beacon cargo compass sail".split()
@@ -87,6 +90,70 @@ def test_mistakes_are_answered(curate, corpus):
         assert code == 2 and message in err, err
     with pytest.raises(BadPlan, match="a trial without a mix"):
         pipeline(Comparison())
+
+
+def test_mistakes_are_answered_before_anything_is_read(curate, corpus):
+    for arguments, message, fix in (
+        (["--set", 'trial.instruments=["oracle"]'], "instruments ('oracle',)", "some of: ngram, transformer"),
+        (["--final-tokens", "0"], "final_tokens 0", "the tokens of the training that the mix is meant for"),
+        (["--replay", "guard"], "replay without a base", "give --base"),
+        (["--base", "guard"], "a trial from a base by ngram", 'trial.instruments=["transformer"]'),
+        (["--base", "guard", "--preset", "anneal"], "share 0.34 without replay", "give --replay"),
+        (["--text", "body=x"], "'body=x' names no input's column", "NAME one of: against, half, target"),
+        (["--preset", "standard"], "the trial 'standard' needs 1 GPU(s)", "run it where there are devices"),
+    ):
+        code, _, err = curate("trial", "mixes/half", "--against", "pool.parquet", "--target", "target.parquet",
+                              *arguments)  # fmt: skip
+        assert code == 2 and message in err and fix in err, err
+
+
+def test_folders_as_people_have_them(curate, corpus, tmp_path):
+    """No column of sources, other names for the text, gzipped JSON lines; a pool with files of its own."""
+    land, sea = documents(LAND, 900, 11), documents(SEA, 300, 12)
+    (tmp_path / "web").mkdir()
+    pq.write_table(pa.table({"body": [*land, *sea]}), tmp_path / "web" / "a b.parquet")
+    with gzip.open(tmp_path / "new.jsonl.gz", "wt") as file:
+        file.writelines(json.dumps({"text": t}) + "\n" for t in [*sea, *documents(SEA, 100, 13)])
+    arguments = ["--against", "web", "--target", "target.parquet", "--text", "against=body", *SMALL]
+    code, out, err = curate("trial", "new.jsonl.gz", *arguments, "--set", "trial.ngram_bytes=8000")
+    assert code == 0, err
+    assert "source_matched:new is left out: the pool holds too few such documents" in out + err
+    assert "new: closer to the target" in out
+    ((trial,),) = (ts.values() for ts in conclusions(tmp_path).values())
+    assert set(trial["instruments"]["ngram"]["against"]["new"]) == {"random", "length_matched:new"}
+
+
+def test_a_folder_without_a_document_is_said(curate, corpus, tmp_path):
+    write(tmp_path / "empty.parquet", pa.array([], pa.string()))
+    arguments = ["--against", "pool.parquet", "--target", "target.parquet", *SMALL]
+    code, _, err = curate("trial", "empty.parquet", *arguments)
+    assert code == 2 and "sample arm empty: there is nothing to draw from" in err, err
+    write(tmp_path / "one.parquet", documents(SEA, 1, 1))
+    code, _, err = curate("trial", "mixes/half", *arguments, "--guard", "one.parquet")
+    assert code == 2 and "guard 'one': 1 documents or items to score, all of one group" in err, err
+
+
+def test_settings_of_a_file_hold_where_nothing_else_is_said(curate, corpus, tmp_path):
+    (tmp_path / "mine.toml").write_text('guards = ["farm=guard"]\ntext = "text"\n[trial]\ninstruments = ["ngram"]\n')
+    code, _, err = curate(
+        "trial", "mixes/half", "--against", "pool.parquet", "--target", "target.parquet", "--config", "mine.toml",
+        *SMALL, "--set", "trial.subsamples=2",
+    )  # fmt: skip
+    assert code == 0, err
+    ((trial,),) = (ts.values() for ts in conclusions(tmp_path).values())
+    assert set(trial["instruments"]["ngram"]["guards"]) == {"farm"}
+
+
+def test_a_trial_from_a_base(curate, corpus, tmp_path):
+    """From a checkpoint with its own tokenizer, a part replayed: what the plan asks for."""
+    config = Comparison(
+        mixes=("a",), against="p", targets=("x.parquet",), base="model", replay="old", tokenizer=None,
+        trial=Trial.preset("cpu", instruments=("transformer",), share=0.5),
+    )  # fmt: skip
+    (node,) = pipeline(config).outputs
+    assert {"base", "replay"} <= set(node.inputs) and "tokenizer" not in node.inputs
+    with pytest.raises(BadPlan, match="a tokenizer beside a base"):
+        pipeline(replace(config, tokenizer="t"))
 
 
 def test_names():

@@ -83,13 +83,22 @@ class Task:
         """Characters of each answer, int64 (requests,)."""
         return np.array([len(answer) for answer in self.answers], dtype=np.int64)
 
-    def first(self, items: int) -> "Task":
-        """The first items alone."""
-        requests = int(np.searchsorted(self.item, items))
-        cluster = np.unique(self.cluster[:items], return_inverse=True)[1].astype(np.int64)
+    def spread(self, items: int) -> "Task":
+        """At most so many items, evenly over the file: the first ones of a file that is sorted by subject would be of
+        few subjects.
+        """
+        n = len(self.ids)
+        if items >= n:
+            return self
+        chosen = np.arange(items) * n // items
+        requests = np.flatnonzero(np.isin(self.item, chosen))
+        place = np.full(len(self.answers), -1)
+        place[requests] = np.arange(len(requests))
         return replace(
-            self, ids=self.ids[:items], contexts=self.contexts[:requests], answers=self.answers[:requests],
-            item=self.item[:requests], gold=self.gold[:items], cluster=cluster,
+            self, ids=tuple(self.ids[i] for i in chosen), contexts=tuple(self.contexts[i] for i in requests),
+            answers=tuple(self.answers[i] for i in requests), gold=place[self.gold[chosen]],
+            item=np.searchsorted(chosen, self.item[requests]),
+            cluster=np.unique(self.cluster[chosen], return_inverse=True)[1].astype(np.int64),
         )  # fmt: skip
 
 

@@ -60,7 +60,7 @@ def _beside(x: Mapping[str, Any]) -> list[str]:
                 out.append(f"  {what} {name}, {mix} against random: {interval(c)}, Holm p {c['p_holm']:.2g}{cost}")
     for name, by_arm in x.get("tasks", {}).items():
         for arm, scores in by_arm.items():
-            means = {k: sum(scores[k]) / len(scores[k]) for k in ("bpb", "probability", "accuracy")}
+            means = {k: sum(scores[k]) / len(scores[k]) for k in ("bpb", "probability", "accuracy") if scores[k]}
             said = ", ".join(f"{k} {v:.3f}" for k, v in means.items())
             out.append(f"  task {name} ({scores['items']} items), {arm}: {said}")
     for mix, m in x.get("multiplier", {}).items():

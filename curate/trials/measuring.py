@@ -108,6 +108,9 @@ def measure(name: str, config: Trial, arms: Arms, scored: Sequence[Scored], runs
                 ).items()
             }
             out[key] = _family(found, {named[s]: int(s.clusters.max()) + 1 for s in group})
+            for s in group:
+                for told in out[key][named[s]].values():
+                    told["kind"] = s.kind  # beside the verdict stand transfers, and tasks or targets that do not decide
             if key == "guards":
                 pairwise = {f"{guard}\0{mix}": c for (guard, mix), c in found.items()}
                 for pair, cost in panel.costs(pairwise, config.delta).items():
@@ -219,13 +222,14 @@ def _bits(scored: Sequence[Scored], targets: Mapping[str, panel.Target], arm: st
 
 
 def _answers(task: tasks.Task, nats: Floats) -> dict[str, Any]:
-    """What an arm makes of a task, a number a seed."""
+    """What an arm makes of a task, a number a seed; what is about a choice is null where there was none (S1, S2)."""
     scores = [tasks.conclude(task, x) for x in nats]
+    chosen = np.isfinite(scores[0].margin)  # items with more than one answer to choose from
     return {
         "bpb": [s.bpb for s in scores],
-        "accuracy": [s.accuracy for s in scores],
-        "probability": [float(s.probability.mean()) for s in scores],
-        "margin": [float(np.nanmean(s.margin)) if np.isfinite(s.margin).any() else None for s in scores],
+        "accuracy": [float(s.right[chosen].mean()) for s in scores] if chosen.any() else None,
+        "probability": [float(s.probability[chosen].mean()) for s in scores] if chosen.any() else None,
+        "margin": [float(s.margin[chosen].mean()) for s in scores] if chosen.any() else None,
         "items": len(task.ids),
     }
 

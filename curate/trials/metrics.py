@@ -110,7 +110,7 @@ def scored_of(config: Trial, inputs: Mapping[str, Path]) -> list[Scored]:
             given = tasks.read_folder(Path(inputs[TASKS]))
         except ValueError as error:
             raise BadInput(str(error), where=f"input '{TASKS}'", fix="repair the file, or leave it out") from error
-        found += [_requests(task.first(config.items)) for task in given.values()]
+        found += [_requests(task.spread(config.items)) for task in given.values()]
     for kind in ("transfer", "guard"):
         for name in sorted(inputs):
             if name.startswith(f"{kind}:"):
@@ -118,6 +118,13 @@ def scored_of(config: Trial, inputs: Mapping[str, Path]) -> list[Scored]:
     if not primary_of(config, found):
         wanted = TASKS if config.primary == TASKS else f"target:{config.split}"
         raise BadPlan(f"a trial without {wanted!r}", where="trial inputs", fix="give the target's held-out documents")
+    for scored in found:
+        if len(set(scored.clusters.tolist())) < 2:
+            raise BadInput(
+                f"{scored.kind} {scored.name!r}: {len(scored.items)} documents or items to score, all of one group, "
+                "and the noise of a single one cannot be measured", where="trial inputs",
+                fix="give more, of several groups, or leave it out",
+            )  # fmt: skip
     for scored in primary_of(config, found):
         if len(scored.items) < FEWEST_DOCUMENTS:
             raise BadInput(

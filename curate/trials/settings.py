@@ -38,7 +38,7 @@ class Trial:
         split: the target's documents to score: input ``target:SPLIT``.
         documents: the most of them that are scored, from the first on; at least 50.
         beside: the most documents that are scored of a transfer target or a guard.
-        items: the most items of a task that are scored.
+        items: the most items of a task that are scored, evenly over its file.
         width: of the transformer's residual stream.
         layers: of the transformer.
         heads: attention heads.
@@ -170,7 +170,10 @@ def check(config: Trial) -> None:
             fix="share above 0 and at most 1, level between .5 and 1, delta above 0",
         )  # fmt: skip
     if config.final_tokens is not None and config.final_tokens < 1:
-        raise BadPlan(f"final_tokens {config.final_tokens}", where="Trial.final_tokens", fix="a number of tokens")
+        raise BadPlan(
+            f"final_tokens {config.final_tokens}", where="Trial.final_tokens",
+            fix="the tokens of the training that the mix is meant for, at least 1; or leave it out",
+        )  # fmt: skip
     for name in config.instruments:
         if config.repeats(name) < 2:
             raise BadPlan(
