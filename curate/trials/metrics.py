@@ -118,19 +118,19 @@ def scored_of(config: Trial, inputs: Mapping[str, Path]) -> list[Scored]:
     if not primary_of(config, found):
         wanted = TASKS if config.primary == TASKS else f"target:{config.split}"
         raise BadPlan(f"a trial without {wanted!r}", where="trial inputs", fix="give the target's held-out documents")
-    for scored in found:
-        if len(set(scored.clusters.tolist())) < 2:
-            raise BadInput(
-                f"{scored.kind} {scored.name!r}: {len(scored.items)} documents or items to score, all of one group, "
-                "and the noise of a single one cannot be measured", where="trial inputs",
-                fix="give more, of several groups, or leave it out",
-            )  # fmt: skip
     for scored in primary_of(config, found):
         if len(scored.items) < FEWEST_DOCUMENTS:
             raise BadInput(
                 f"{len(scored.items)} documents to score of {scored.name!r}, and fewer than {FEWEST_DOCUMENTS} say "
                 "nothing", where="trial inputs",
                 fix=f"give at least {FEWEST_DOCUMENTS} documents that are not empty (200 or more is better)",
+            )  # fmt: skip
+    for scored in found:
+        if len(set(scored.clusters.tolist())) < 2:
+            raise BadInput(
+                f"{scored.kind} {scored.name!r}: {len(scored.items)} documents or items to score, all of one group, "
+                "and the noise of a single one cannot be measured", where="trial inputs",
+                fix="give more, of several groups, or leave it out",
             )  # fmt: skip
     return found
 
