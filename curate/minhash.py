@@ -16,7 +16,7 @@ documents is the Jaccard index of their shingles. (``like="datatrove"`` takes da
 A new crawl is compared with older ones by an *index* of their signatures, without their texts (``near/index.py``):
 ``index`` makes one, or a larger one of an older one; ``seen_before`` asks it about every document.
 
-Cost: signatures run at over 150 MB of text a second and core; 28 bytes a row and band are exchanged; the shingles of
+Cost: signatures run at over 300 MB of text a second and core; 28 bytes a row and band are exchanged; the shingles of
 candidate rows are exchanged once, 8 bytes each. The pairs are gathered in the process that runs the pipeline, at about
 90 bytes a pair *and band* that they share, where the frame has up to ``AT_ONCE`` rows; those of a larger frame stay in
 files and are joined on the engine (``near/at_scale.py``), with the same result.
