@@ -30,6 +30,7 @@ language with most bytes. Elsewhere: thresholds by language (quality.py).
 
 import difflib
 import importlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -45,6 +46,9 @@ from curate.errors import BadInput, MissingExtra, UnknownSetting
 from curate.stage import ColumnType, Grain, Numerics, Rule, stage
 
 UNKNOWN = "und"          # ISO 639: undetermined
+CODE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]+)*")
+SPOKEN = {"english": "en", "french": "fr", "german": "de", "spanish": "es", "italian": "it", "portuguese": "pt",
+          "dutch": "nl", "russian": "ru", "chinese": "zh", "japanese": "ja", "korean": "ko", "arabic": "ar"}
 
 LINKS = r"(?i)\b(?:https?|ftp)://[^\s<>\"'\])}]+|\bwww\.[^\s<>\"'\])}]+"
 
@@ -239,9 +243,26 @@ def only(*languages: str, above: float = 0.0, name: str = "language") -> Rule:
 
     Args:
         languages: codes as the detector writes them (CLD2 and lid.176: ``en``; GlotLID: ``eng``).
-        above: of ``language_score``. What it means depends on the detector: see the head of this module.
+        above: of ``language_score``, 0 to 1. What it means depends on the detector: see the head of this module.
         name: of the columns, as in the settings of the stage.
+
+    Raises:
+        UnknownSetting: no language, a name in place of a code, or a score that no text exceeds: all would be dropped.
     """
+    where = "language.only"
+    if not languages:
+        raise UnknownSetting("no language is to be kept", where=where, fix="name one, as in language.only('en')")
+    for each in languages:
+        if not CODE.fullmatch(each):
+            hint = f"{SPOKEN[each.lower()]!r} is its code" if each.lower() in SPOKEN else "en, fr and haw are such codes"
+            raise UnknownSetting(
+                f"{each!r} is no code of ISO 639 as the detectors write them", where=where,
+                fix=f"{hint}; a script stands in {name}_script; for a label of your own model say "
+                f"keep(pl.col({name!r}) == {each!r}, because='language')",
+            )  # fmt: skip
+    if not above < 1:
+        raise UnknownSetting(f"above={above}, and scores are shares from 0 to 1", where=where,
+                             fix=f"write above={above / 100:g}" if 1 < above < 100 else "give a share below 1")
     return Rule(pl.col(name).is_in(languages) & (pl.col(f"{name}_score") > above), "language")
 
 

@@ -19,6 +19,7 @@ Cost: the extractor's own, and under 10 % for taking pages there and back: docs/
 Elsewhere: reading WARC, and characters from bytes (sources); repair of mojibake (repair).
 """
 
+import difflib
 from dataclasses import MISSING, dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
@@ -94,6 +95,10 @@ class Extract:
     """Versions of the extractor's packages on this machine; part of the identity."""
 
     def __post_init__(self) -> None:
+        if self.extractor not in LIBRARIES:
+            near = difflib.get_close_matches(str(self.extractor), LIBRARIES, n=1)
+            raise UnknownSetting(f"there is no extractor {self.extractor!r}", where="pages.Extract",
+                                 fix=f"did you mean {near[0]!r}?" if near else f"use one of: {', '.join(LIBRARIES)}")
         object.__setattr__(self, "library", installed(self.extractor))
         parse_amount(self.page_bytes, where="page_bytes"), parse_amount(self.memory, where="memory")
         if self.cpu_seconds <= 0 or self.depth < 1:
@@ -103,8 +108,10 @@ class Extract:
         defaults = {each.name: each.default for each in fields(self) if each.default is not MISSING}
         for name in sorted(ONLY[other]):
             if getattr(self, name) != defaults[name]:
-                raise UnknownSetting(f"{self.extractor} has no setting {name!r}", where="pages.Extract",
-                                     fix=f"leave it out, or use extractor={other!r}")
+                raise UnknownSetting(
+                    f"{self.extractor} has no setting {name!r}, which is {getattr(self, name)!r}",
+                    where="pages.Extract", fix=f"set {name} back to {defaults[name]!r}, or use extractor={other!r}",
+                )
 
 
 def installed(extractor: str) -> str:

@@ -13,10 +13,11 @@ with the columns known so far; what it promises is what a run returns.
 import importlib.metadata
 import importlib.util
 import inspect
+import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from curate import __file__ as package_file
 from curate.artifact import Experiment, Fitter, names_after
 from curate.columns import PARENT, QUARANTINED, STANDARD, TEXT
 from curate.dataset import Source
+from curate.declared import require_types
 from curate.errors import BadInput, BadPlan, MissingColumn, MissingExtra, UnknownSetting, WrongDirection
 from curate.stage import ColumnType, Direction, Grain, Needs, Rule, Score, Stage, arrow_type
 
@@ -148,6 +150,9 @@ class Frame:
     def then(self, stage: Stage, config: Any = None, **artifacts: Fit | Given) -> "Frame":
         """Add the columns of a stage (or replace rows, for MANY). Settings default to the stage's own."""
         where = here()
+        if not isinstance(stage, Stage):
+            raise BadPlan(f"then() takes a stage, not {_called(stage)}", where=where,
+                          fix="put @stage(reads=..., writes=..., grain=...) above the function; rules go to keep()")
         config = _settings(stage.name, stage.config_type, config, where)
         above = self.node
         if stage.each is not None:
@@ -179,10 +184,10 @@ class Frame:
                 raise BadPlan("keep() needs a reason", where=where, fix="add because='why rows are dropped'")
             rules: tuple[Rule, ...] = (Rule(rule, because),)
         else:
-            rules = (rule,) if isinstance(rule, Rule) else tuple(rule)
-        if not all(isinstance(r, Rule) for r in rules):
+            rules = (rule,) if isinstance(rule, Rule) else tuple(rule) if isinstance(rule, Iterable) else (rule,)
+        if wrong := [each for each in rules if not isinstance(each, Rule)]:
             raise BadPlan(
-                "keep() takes polars expressions",
+                f"keep() takes a polars expression or rules, not {_called(wrong[0])}",
                 where=where,
                 fix="write keep(pl.col('words') > 50, because='short'); a Python function cannot be checked",
             )
@@ -311,6 +316,8 @@ def conclude(experiment: Experiment, config: Any, inputs: Mapping[str, Gather | 
         name: Gather(where, value.node, f"all:{name}", None, None) if isinstance(value, Frame) else value
         for name, value in inputs.items()
     }
+    if is_dataclass(config) and not isinstance(config, type):
+        require_types(config, where=where)
     return Conclude(where, experiment, config, ready)
 
 
@@ -332,9 +339,24 @@ def _settings(name: str, kind: type | None, config: Any, where: str) -> Any:
         raise UnknownSetting(
             f"{name} takes {kind.__name__}, not {type(config).__name__}",
             where=where,
-            fix=f"give it a {kind.__name__}(...)",
+            fix=f"give it {_a(kind.__name__)}(...)",
         )
+    require_types(config, where=where)
     return config
+
+
+def _called(thing: Any) -> str:
+    """Something that was given in place of something else, for an error."""
+    name = getattr(thing, "__name__", None)
+    if inspect.isroutine(thing):
+        return "a Python function" if name == "<lambda>" else f"the Python function {name}"
+    if name is not None:
+        return f"the {type(thing).__name__} {name}"
+    return _a(type(thing).__name__)
+
+
+def _a(name: str) -> str:
+    return f"{'an' if name[0] in 'AEIO' else 'a'} {name}"
 
 
 def _has(node: Node, stage: Stage, config: Any) -> bool:
@@ -389,6 +411,8 @@ class Known:
     """The columns of a frame at one point of the plan."""
 
     columns: Mapping[str, ColumnType]
+    gone: Mapping[str, str] = field(default_factory=dict)
+    """Columns that were known until a step replaced the rows: name to that step and its place."""
 
     @property
     def types(self) -> dict[str, pa.DataType]:
@@ -397,7 +421,7 @@ class Known:
 
     def with_(self, more: Mapping[str, ColumnType]) -> "Known":
         """These and more."""
-        return Known({**self.columns, **more})
+        return Known({**self.columns, **more}, self.gone)
 
 
 def check(plan: Plan) -> dict[int, Known]:
@@ -418,7 +442,8 @@ def check(plan: Plan) -> dict[int, Known]:
                         _check_rule(rule, known[id(node.guard)], node.where)
                 known[id(node)] = columns
             case Compact():
-                known[id(node)] = Known({PARENT: TEXT, **known[id(node.above)].columns})
+                before = known[id(node.above)]
+                known[id(node)] = Known({PARENT: TEXT, **before.columns}, before.gone)
             case Gather():
                 if node.amount is not None and (first := labels.setdefault(node.label, node)) is not node:
                     raise BadPlan(
@@ -523,7 +548,8 @@ def _check_apply(node: Apply, columns: Known) -> Known:
             raise BadPlan(f"{stage.name} writes {QUARANTINED!r}, which says why a row cannot be replaced",
                           where=node.where, fix="leave it out of `writes`; any MANY stage may return it")  # fmt: skip
         source = read_above(node).source
-        return Known({**STANDARD, **source.columns, "extra": TEXT, PARENT: TEXT, **writes})
+        gone = {**columns.gone, **dict.fromkeys(columns.columns, f"{stage.name} replaced the rows at {node.where}")}
+        return Known({**STANDARD, **source.columns, "extra": TEXT, PARENT: TEXT, **writes}, gone)
     return columns.with_(writes)
 
 
@@ -561,6 +587,12 @@ def _check_rule(rule: Rule, columns: Known, where: str) -> None:
     for name in rule.keep.meta.root_names():
         if name not in columns.columns:
             _missing(f"the rule {rule.because!r}", name, columns, where)
+    if _calls_python(rule.keep):
+        raise BadPlan(
+            f"the rule {rule.because!r} calls a Python function, which cannot be checked and has no stable identity",
+            where=where,
+            fix="write what it finds as a column, in an EACH stage, and compare that column",
+        )
     names = {n: columns.columns[n] for n in rule.keep.meta.root_names()}
     empty = (
         pl.DataFrame(pa.table({n: pa.array([], arrow_type(c)) for n, c in names.items()})) if names else pl.DataFrame()
@@ -585,6 +617,20 @@ def _check_rule(rule: Rule, columns: Known, where: str) -> None:
             where=where,
             fix="compare it with something, as in pl.col('words') > 50",
         )
+
+
+def _calls_python(rule: pl.Expr) -> bool:
+    """Whether an expression holds a function of Python's, as that of ``map_elements`` or ``fold`` does."""
+    waiting = [json.loads(rule.meta.serialize(format="json"))]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            if "AnonymousFunction" in node or "callback" in node:
+                return True
+            waiting += node.values()
+        elif isinstance(node, list):
+            waiting += node
+    return False
 
 
 def _looks_around(rule: pl.Expr) -> bool:
@@ -614,12 +660,20 @@ def _need(who: str, reads: Mapping[str, pa.DataType], columns: Known, where: str
 def _missing(who: str, name: str, columns: Known, where: str) -> None:
     import difflib
 
+    if name in columns.gone:
+        raise MissingColumn(
+            f"{who} reads the column {name!r}, which was lost when {columns.gone[name]}",
+            where=where,
+            fix="what was measured on the old rows does not hold for new ones: measure again after that step, or "
+            "move it behind this one",
+        )
     close = difflib.get_close_matches(name, columns.columns, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
+    declared = "" if close else f"; if it is a column of the files, declare it: columns={{{name!r}: ...}} in the source"
     raise MissingColumn(
         f"{who} reads the column {name!r}, which no earlier step writes",
         where=where,
-        fix=f"{hint}known here: {_list(columns.columns)}",
+        fix=f"{hint}known here: {_list(columns.columns)}{declared}",
     )
 
 

@@ -20,6 +20,8 @@ value, text last), and dataclasses (TOML tables; dotted names in ``--set``). Int
 ``1.5G``, ``64MB``, ``64MiB``. In ``--set``, a tuple is comma separated, or a TOML array where a text holds a comma.
 TOML has no null, so ``"none"`` stands for it, and an optional text cannot hold that word itself. A field of dataclasses
 keeps the class of its default, or the first that it declares: TOML does not say classes.
+
+Elsewhere: settings that were made in Python (declared).
 """
 
 import dataclasses
@@ -38,6 +40,7 @@ from typing import Any, Literal, TypeVar, Union
 
 import pyarrow as pa
 
+from curate.declared import default_of, hints_of, options_of, say
 from curate.errors import BadInput, UnknownSetting
 
 T = TypeVar("T")
@@ -191,7 +194,7 @@ def _lay(tree: dict[str, Any], override: str) -> None:
 
 def _build(kind: type, tree: Mapping[str, Any], base: Any, prefix: str) -> Any:
     """An instance of ``kind``: what the tree sets, else what ``base`` holds, else the field's own default."""
-    hints = _hints(kind)
+    hints = hints_of(kind)
     fields = {field.name: field for field in dataclasses.fields(kind) if field.init}
     for name, below in tree.items():
         if name not in fields:
@@ -201,7 +204,7 @@ def _build(kind: type, tree: Mapping[str, Any], base: Any, prefix: str) -> Any:
     given: dict[str, Any] = {}
     for name, field in fields.items():
         if name in tree:
-            default = _default(field) if base is None else getattr(base, name)
+            default = default_of(field) if base is None else getattr(base, name)
             given[name] = _read(hints[name], tree[name], default, prefix + name, kind.__name__)
         elif base is not None:
             given[name] = getattr(base, name)
@@ -214,12 +217,6 @@ def _build(kind: type, tree: Mapping[str, Any], base: Any, prefix: str) -> Any:
     except ValueError as error:  # a settings class that checks its own values
         where = "; ".join(dict.fromkeys(_where(below) for below in tree.values())) or kind.__name__
         raise UnknownSetting(str(error), where=where, fix=f"see the settings of {kind.__name__}") from error
-
-
-def _default(field: "dataclasses.Field[Any]") -> Any:
-    if field.default is not dataclasses.MISSING:
-        return field.default
-    return None if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
 def _where(below: Any) -> str:
@@ -248,7 +245,7 @@ def _read(hint: Any, below: Any, default: Any, name: str, owner: str) -> Any:
         kind = _nested(hint, default)
         if kind is None:
             raise UnknownSetting(
-                f"setting {name!r} of {owner} is {_say(hint)}, not a group of settings",
+                f"setting {name!r} of {owner} is {say(hint)}, not a group of settings",
                 where=_where(below), fix=f"set {name!r} itself",
             )
         return _build(kind, below, default if isinstance(default, kind) else None, name + ".")
@@ -256,7 +253,7 @@ def _read(hint: Any, below: Any, default: Any, name: str, owner: str) -> Any:
         return _value(hint, below.value, below.typed)
     except _NotThisType:
         raise UnknownSetting(
-            f"setting {name!r} of {owner} is {_say(hint)}, not {below.value!r}",
+            f"setting {name!r} of {owner} is {say(hint)}, not {below.value!r}",
             where=below.where,
             fix=_example(hint, name),
         ) from None
@@ -266,11 +263,7 @@ def _nested(hint: Any, default: Any) -> type | None:
     """The class of a group of settings: that of its default, else the first dataclass that is declared."""
     if dataclasses.is_dataclass(default) and not isinstance(default, type):
         return type(default)
-    return next((each for each in _options(hint) if isinstance(each, type) and dataclasses.is_dataclass(each)), None)
-
-
-def _options(hint: Any) -> tuple[Any, ...]:
-    return typing.get_args(hint) if typing.get_origin(hint) in (Union, types.UnionType) else (hint,)
+    return next((each for each in options_of(hint) if isinstance(each, type) and dataclasses.is_dataclass(each)), None)
 
 
 def _value(hint: Any, value: Any, typed: bool) -> Any:
@@ -351,39 +344,8 @@ def _tuple(kinds: tuple[Any, ...], value: Any, typed: bool) -> tuple[Any, ...]:
     return tuple(_value(kind, each, typed) for kind, each in zip(kinds, value, strict=True))
 
 
-def _hints(kind: type) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(kind)
-    except NameError as error:
-        raise UnknownSetting(
-            f"the field types of {kind.__name__} cannot be resolved: {error}",
-            where=f"{kind.__module__}.{kind.__qualname__}",
-            fix="import that name at the top of the module that defines the class",
-        ) from error
-
-
-def _say(hint: Any) -> str:
-    """A type as people say it."""
-    options = _options(hint)
-    if len(options) > 1:
-        return " or ".join(_say(option) for option in options)
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Literal:
-        return f"one of {', '.join(str(choice) for choice in args)}"
-    if origin is tuple:
-        inner = [_say(each) for each in args if each is not Ellipsis]
-        return f"a list (each {inner[0]})" if Ellipsis in args else f"a list of {len(inner)} ({', '.join(inner)})"
-    if isinstance(hint, type) and issubclass(hint, Enum):
-        return f"one of {', '.join(hint.__members__)}"
-    if dataclasses.is_dataclass(hint):
-        return f"a group of settings ({getattr(hint, '__name__', hint)})"
-    names: dict[Any, str] = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
-    names |= {type(None): NONE, Path: "a path"}
-    return names.get(hint, getattr(hint, "__name__", str(hint)))
-
-
 def _example(hint: Any, name: str) -> str:
-    option = next(option for option in _options(hint) if option is not type(None))
+    option = next(option for option in options_of(hint) if option is not type(None))
     origin, args = typing.get_origin(option), typing.get_args(option)
     if dataclasses.is_dataclass(option):
         first = next((field.name for field in dataclasses.fields(typing.cast(Any, option)) if field.init), "name")
@@ -403,7 +365,7 @@ def _example(hint: Any, name: str) -> str:
 
 def _lines(config: Any, table: str) -> list[str]:
     """TOML lines: plain settings first, then one table for each nested dataclass."""
-    owner, hints = type(config).__name__, _hints(type(config))
+    owner, hints = type(config).__name__, hints_of(type(config))
     plain, tables = [], []
     for field in dataclasses.fields(config):
         if not field.init:
@@ -411,7 +373,7 @@ def _lines(config: Any, table: str) -> list[str]:
         name, value = field.name, getattr(config, field.name)
         if not dataclasses.is_dataclass(value):
             plain.append(f"{name} = {_toml(value, hints[name], name, owner)}")
-        elif type(value) is _nested(hints[name], _default(field)):
+        elif type(value) is _nested(hints[name], default_of(field)):
             inner = f"{table}.{name}" if table else name
             tables += ["", f"[{inner}]", *_lines(value, inner)]
         else:
@@ -437,7 +399,7 @@ def _toml(value: Any, hint: Any, name: str, owner: str) -> str:
         text = value
     else:
         raise _unsayable(name, owner, f"holds a {type(value).__name__}")
-    if text == NONE and type(None) in _options(hint):
+    if text == NONE and type(None) in options_of(hint):
         raise _unsayable(name, owner, f"is optional and holds the word {NONE!r}")
     return _toml_text(text)
 
@@ -451,7 +413,7 @@ def _unsayable(name: str, owner: str, why: str) -> UnknownSetting:
 
 def _element_hints(hint: Any, count: int) -> Sequence[Any]:
     """The declared type of each element of a tuple, as far as it is declared."""
-    args = typing.get_args(next((option for option in _options(hint) if typing.get_origin(option) is tuple), None))
+    args = typing.get_args(next((option for option in options_of(hint) if typing.get_origin(option) is tuple), None))
     if Ellipsis in args:
         return [args[0]] * count
     return args if len(args) == count else [Any] * count
@@ -468,14 +430,14 @@ def _canonical(value: Any, hint: Any, name: str) -> Any:
     if isinstance(value, Enum):
         return value.name
     if isinstance(value, int | float):
-        options = _options(hint)
+        options = options_of(hint)
         return float(value) if isinstance(value, float) or (float in options and int not in options) else int(value)
     if isinstance(value, PurePath):
         return value.as_posix()
     if callable(getattr(value, "identity", None)) and not isinstance(value, type):
         return _canonical(value.identity(), Any, name)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        hints = _hints(type(value))
+        hints = hints_of(type(value))
         fields = {
             field.name: _canonical(getattr(value, field.name), hints[field.name], f"{name}.{field.name}")
             for field in dataclasses.fields(value)

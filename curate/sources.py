@@ -63,6 +63,10 @@ from curate.settings import parse_amount
 PART_BYTES = "64MB"
 PAGES = ("text/html", "application/xhtml+xml")
 SPLITS = {"train": 60, "validation": 15, "test": 25}    # per cent of the modules of every package
+SPELT: Mapping[object, str] = {  # what is written for a type of curate.columns
+    int: "INT64", float: "FLOAT64", bool: "BOOL", "int": "INT64", "int64": "INT64", "float": "FLOAT64",
+    "float64": "FLOAT64", "double": "FLOAT64", "bool": "BOOL",
+}
 HALF = re.compile("[\ud800-\udfff]")
 BATCH = 1000                                            # documents of a package made into a table at a time
 OWN = "curate"                                          # the running project is no document of its own corpus
@@ -269,6 +273,10 @@ class Files:
         if taken := sorted({*STANDARD, "extra", "row", "address", "parent"}.intersection(self.columns)):
             raise BadPlan(f"column {taken[0]!r} cannot be declared, it has a meaning already", where=where,
                           fix="say where ids, texts and sources are with id=, text= and source=; leave out the others")
+        for name, kind in self.columns.items():
+            if not isinstance(kind, pa.DataType):
+                raise BadPlan(f"column {name!r} is declared as {kind!r}, which is no Arrow type", where=where,
+                              fix=f"write columns={{{name!r}: {SPELT.get(kind, 'TEXT')}}}, from curate.columns")
         if self.wanted.source is not None and self.wanted.constant_source is not None:
             raise BadPlan("sources are a column or a constant, not both", where=where, fix="leave one of them out")
 

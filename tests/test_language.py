@@ -170,6 +170,24 @@ def test_several_languages():
     assert kept(language.only("en", "de"), rows) == [True, True, False]
 
 
+@pytest.mark.parametrize(
+    ("languages", "above", "fix"),
+    [
+        (("English",), 0.5, "'en' is its code"),
+        (("eng_Latn",), 0.5, "language_script"),
+        (("EN",), 0.5, "pl.col('language') == 'EN'"),
+        ((), 0.5, "only('en')"),
+        (("en",), 65, "above=0.65"),
+        (("en",), 1.0, "below 1"),
+    ],
+)
+def test_a_rule_that_would_drop_every_text_is_refused(languages, above, fix):
+    """The rules are well-formed, and no text would pass them."""
+    with pytest.raises(UnknownSetting) as told:
+        language.only(*languages, above=above)
+    assert fix in told.value.fix
+
+
 def test_an_unknown_profile_names_a_near_one():
     with pytest.raises(UnknownSetting, match="fineweb"):
         language.profile("finewep")

@@ -60,9 +60,43 @@ def test_a_rule_on_the_wrong_type():
     refused(BadPlan, docs().keep(pl.col("text") / 2 > 1, because="odd"), "cannot be evaluated")
 
 
-def test_a_python_function_is_no_rule():
-    with pytest.raises(BadPlan, match="polars expressions"):
-        docs().keep([lambda row: True])
+@pytest.mark.parametrize(
+    "rule", [lambda row: True, [lambda row: True], "letters > 1", 5], ids=["function", "list", "text", "number"]
+)
+def test_a_rule_is_an_expression(rule):
+    with pytest.raises(BadPlan, match=r"keep\(\) takes a polars expression or rules, not a") as caught:
+        docs().keep(rule)
+    assert "pl.col('words') > 50" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        pl.col("letters").map_elements(bool, return_dtype=pl.Boolean),
+        pl.col("letters").map_batches(lambda n: n > 1, return_dtype=pl.Boolean) & (pl.col("letters") < 9),
+        pl.fold(pl.lit(0), lambda a, b: a + b, [pl.col("letters")]) > 1,
+    ],
+    ids=["map_elements", "map_batches", "fold"],
+)
+def test_no_rule_calls_python(rule):
+    """It could not be checked, and a pickled function is no identity."""
+    refused(BadPlan, docs().then(letters).keep(rule, because="few"), "'few' calls a Python function", "EACH stage")
+
+
+@pytest.mark.parametrize(
+    "what", [len, print, lambda table: table, "words", pl.col("text")], ids=["len", "print", "lambda", "text", "rule"]
+)
+def test_only_a_stage_can_follow(what):
+    with pytest.raises(BadPlan, match=r"then\(\) takes a stage, not (a|an|the) ") as caught:
+        docs().then(what)
+    assert "@stage(" in caught.value.fix
+
+
+def test_a_column_that_was_measured_before_the_rows_were_replaced():
+    """It was written, and then lost: the error does not claim that nobody wrote it."""
+    frame = docs().then(letters).then(words).keep(pl.col("letters") > 1, because="few")
+    refused(MissingColumn, frame, "'letters', which was lost when toys.words replaced the rows at", "measure again")
+    refused(MissingColumn, docs().then(words).keep(pl.col("letters") > 1, because="few"), "no earlier step writes")
 
 
 @stage(reads={"nothing_writes_this": INT64}, writes={"x": INT64}, grain=Grain.EACH)

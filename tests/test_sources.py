@@ -358,13 +358,52 @@ def test_columns_that_are_not_there(tmp_path: Path) -> None:
     url = write_table(tmp_path / "a.parquet", text=["a"], tags=[["b"]])
     with pytest.raises(BadInput, match="there is no column 'content'") as caught:
         read(sources.parquet(url, text="content"))
-    assert caught.value.fix == "name the column of texts: text='...'"
+    assert caught.value.fix == "name the column of texts, perhaps text='text'"
     with pytest.raises(BadInput, match="there is no column 'score'"):
         read(sources.parquet(url, columns={"score": FLOAT64}))
     with pytest.raises(BadInput, match="does not cast to double"):
         read(sources.parquet(url, columns={"tags": FLOAT64}))
     with pytest.raises(BadInput, match="not text"):
         read(sources.parquet(url, text="tags"))
+
+
+@pytest.mark.parametrize(
+    ("columns", "fix"),
+    [
+        ({"Text": ["a"], "url": ["b"]}, "name the column of texts, perhaps text='Text'"),
+        ({"url": ["b"], "content": ["a"]}, "name the column of texts, perhaps text='content'"),
+        ({"doc": [{"url": "b", "body": "a"}]}, "name the column of texts, perhaps text='doc.body'"),
+        ({"texts": ["a"]}, "name the column of texts, perhaps text='texts'"),
+        ({"number": [1]}, "name the column of texts: text='...'"),
+        ({"url": ["a"]}, "name the column of texts: text='...'"),
+    ],
+    ids=str,
+)
+def test_the_column_of_texts_is_guessed_for_the_error_alone(tmp_path: Path, columns: dict[str, Any], fix: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        read(sources.parquet(write_table(tmp_path / "a.parquet", **columns)))
+    assert caught.value.fix == fix
+
+
+def test_another_delimiter_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id;text\n1;a\n", encoding="utf-8")
+    with pytest.raises(BadInput) as caught:
+        read(sources.csv(str(tmp_path / "a.csv")))
+    assert caught.value.fix == "say what stands between values: delimiter=';'"
+
+
+@pytest.mark.parametrize(("kind", "spelt"), [(str, "TEXT"), (int, "INT64"), ("float64", "FLOAT64")])
+def test_a_declared_type_is_an_arrow_type(kind: Any, spelt: str) -> None:
+    with pytest.raises(BadPlan, match="which is no Arrow type") as caught:
+        sources.jsonl("a.jsonl", columns={"n": kind})
+    assert f"{{'n': {spelt}}}" in caught.value.fix
+
+
+def test_a_folder_of_other_files_says_what_lies_in_it(tmp_path: Path) -> None:
+    (tmp_path / "a.warc.gz").write_bytes(b"")
+    with pytest.raises(BadInput, match=r"none of the 1 files in .* is named like parquet, jsonl, csv, arrow") as caught:
+        sources.any_file(str(tmp_path)).listing()
+    assert caught.value.where.endswith("a.warc.gz")
 
 
 def test_two_columns_of_one_name(tmp_path: Path) -> None:
@@ -550,7 +589,7 @@ def test_values_that_are_not_what_they_should_be(tmp_path: Path) -> None:
     pieces = read(sources.jsonl(url))
     assert bad_rows(pieces) == {
         1: "text is null",
-        2: "text is null",
+        2: "there is no 'text'",
         3: "text is a number",
         4: "text is a list; id is a number",
         5: "id is true or false; source is an object",

@@ -143,7 +143,9 @@ class _Taken:
             return
         text = value_at(found, self.wanted.text)
         if not isinstance(text, str):
-            self.spoil(len(self.rows["text"]), f"text is {KINDS[type(text)]}")
+            there = text is not None or self.wanted.text.partition(".")[0] in found
+            self.spoil(len(self.rows["text"]), f"text is {KINDS[type(text)]}" if there else
+                       f"there is no {self.wanted.text!r}")  # fmt: skip
             text = None
         given: dict[str, Any] = {name: value_at(found, name) for name in self.wanted.columns}
         given |= {"text": text, "extra": extra, "source": self.made_source}

@@ -17,6 +17,7 @@ from curate.dataset import File
 from curate.errors import BadInput, MissingExtra
 from curate.reading.rows import file_kind
 
+EXTRAS = {"s3": "'curate[s3]'", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs", "hf": "huggingface_hub"}
 KINDS = ("parquet", "jsonl", "csv", "arrow")            # of tables, which any_file tells by their endings
 CHECKSUMS = ("sha256", "blob_id", "xet_hash", "ETag", "etag", "Content-MD5", "Digest", "md5Hash", "crc32c")
 TIMES = ("mtime", "LastModified", "Last-Modified", "last_modified", "updated", "created")
@@ -27,8 +28,14 @@ def listed(name: str, urls: Sequence[str], kind: str | None) -> list[File]:
     found: dict[str, File] = {}
     for url in urls:
         files, in_folder = _matches(url)
-        if in_folder:
-            files = [file for file in files if file_kind(file.path) in ([kind] if kind else KINDS)]
+        if in_folder and files:
+            there = files
+            files = [file for file in there if file_kind(file.path) in ([kind] if kind else KINDS)]
+            if not files:
+                raise BadInput(
+                    f"none of the {len(there):,} files in {url} is named like {', '.join(KINDS) if not kind else kind}",
+                    where=there[0].path, fix="read them with the source for their kind, or name them by a pattern",
+                )
         if not files:
             raise BadInput(f"no file matches {url}", where=name, fix="correct the location or the pattern")
         found |= {file.path: file for file in files}
@@ -51,7 +58,7 @@ def _matches(url: str) -> tuple[list[File], bool]:
         return [], False
     except ImportError as error:
         raise MissingExtra(f"{url} needs a package that is not installed: {error}", where=url,
-                           fix="pip install 'curate[s3]' for s3, else the package that the message names") from error
+                           fix=f"pip install {EXTRAS.get(url.partition('://')[0], 'that package')}") from error
     except _storage_errors() as error:
         raise BadInput(f"{url} cannot be listed: {error}", where=url, fix="correct the location or access") from error
 

@@ -6,6 +6,7 @@ So files may differ: a number that is text in one of them is parsed, a column th
 ``extra``. A name with dots that is no column leads into structs.
 """
 
+import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -19,6 +20,8 @@ from curate.errors import BadInput
 from curate.reading import jsontext
 from curate.reading.rows import Rows, Wanted, cast_values, file_name, stem
 
+TEXT_FIX = "name the column of texts: text='...'"
+USUAL = ("text", "content", "body", "raw_content", "document")  # what columns of texts are called
 
 @dataclass(frozen=True)
 class Layout:
@@ -103,7 +106,7 @@ def layout_of(wanted: Wanted, schema: pa.Schema, file: File) -> Layout:
             raise wrong(f"column {name!r} is {kind}, not text", fix)
         return name
 
-    text = checked(wanted.text, "name the column of texts: text='...'", integers=False)
+    text = checked(wanted.text, _text_fix(schema, wanted.text), integers=False)
     id_ = wanted.id if wanted.id != "id" or "id" in schema.names else None
     if id_ is not None:
         checked(id_, "name the column of ids, id='...', or let them be made, id=None", integers=True)
@@ -121,6 +124,20 @@ def layout_of(wanted: Wanted, schema: pa.Schema, file: File) -> Layout:
             raise wrong(f"column {name!r} is {found}, which does not cast to {kind}", "declare another type") from error
     used = {id_, text, source, *wanted.columns}
     return Layout(wanted, file, id_, text, source, tuple(name for name in schema.names if name not in used), tops)
+
+
+def _text_fix(schema: pa.Schema, name: str) -> str:
+    """What to write for a column of texts that is not there, or is none."""
+    if len(schema) == 1 and (cut := next((each for each in ";\t|" if each in schema.names[0]), None)):
+        return f"say what stands between values: delimiter={cut!r}"
+    texts = [field.name for field in schema if _is_text(field.type)]
+    texts += [f"{top.name}.{each.name}" for top in schema if pa.types.is_struct(top.type)
+              for each in top.type if _is_text(each.type)]
+    texts = [each for each in texts if each != name]
+    spelt = {each.rpartition(".")[2].casefold(): each for each in reversed(texts)}
+    usual = (name.casefold(), *difflib.get_close_matches(name.casefold(), spelt, n=1), *USUAL)
+    found = next((spelt[each] for each in usual if each in spelt), None)
+    return f"name the column of texts, perhaps text={found!r}" if found else TEXT_FIX
 
 
 def _resolved(schema: pa.Schema, name: str) -> tuple[str, pa.DataType | None]:
