@@ -254,7 +254,8 @@ def only(*languages: str, above: float = 0.0, name: str = "language") -> Rule:
         raise UnknownSetting("no language is to be kept", where=where, fix="name one, as in language.only('en')")
     for each in languages:
         if not CODE.fullmatch(each):
-            hint = f"{SPOKEN[each.lower()]!r} is its code" if each.lower() in SPOKEN else "en, fr and haw are such codes"
+            code = SPOKEN.get(each.lower())
+            hint = f"{code!r} is its code" if code else "en, fr and haw are such codes"
             raise UnknownSetting(
                 f"{each!r} is no code of ISO 639 as the detectors write them", where=where,
                 fix=f"{hint}; a script stands in {name}_script; for a label of your own model say "

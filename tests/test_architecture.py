@@ -12,7 +12,10 @@ LAYERS = [
         "curate.sentences", "curate.folding", "curate.hashing", "curate.xxh3", "curate.kernels",
     },
     {"curate.stage"},
-    {"curate.artifact", "curate.dataset", "curate.declared", "curate.settings", "curate.order", "curate.keeper", "curate.train"},
+    {
+        "curate.artifact", "curate.dataset", "curate.declared", "curate.settings", "curate.order", "curate.keeper",
+        "curate.train",
+    },
     {"DOMAIN", "MACHINE"},
     {
         "curate.run", "curate.testing", "curate.report", "curate.card", "curate.explain", "curate.comparison",
