@@ -37,6 +37,7 @@ from curate import (
     bloom,
     c4,
     contamination,
+    controls,
     cut,
     difficulty,
     edits,
@@ -86,6 +87,14 @@ SETTINGS: dict[str, tuple[Any, ...]] = {
     "c4.edit": (c4.C4(), c4.C4(tool="datatrove"), c4.C4(tool="dclm", sentences="marks", min_words=2)),
     "contamination.gate": (contamination.Gate(), contamination.Gate(tokens="tokens")),
     "contamination.overlap": (contamination.Overlap(), contamination.Overlap(run=6, share=0.2, gap=0)),
+    "controls.mark": (
+        controls.Marks(column="rude"),
+        controls.Marks(column="value", type="float64", good="high", roles=("a", "b", "c"), edges=(1.0, -1.0), drop=0.5),
+    ),
+    "controls.mark_shares": (
+        controls.Shares(column="rude"),
+        controls.Shares(column="value", type="float32", shares=(0.2, 0.5), roles=("a", "b", "c")),
+    ),
     "difficulty.compress": (difficulty.Compression(), difficulty.Compression(level=1)),
     "difficulty.read": (difficulty.Reading(), difficulty.Reading(min_words=1, by_line=True, tokens="tokens")),
     "edits.drop_lines": (edits.DropLines(where="words < 2", pattern="(?i)^the"), edits.DropLines(where="digits > 0")),
@@ -360,6 +369,9 @@ BY_NAME = {
     "embedding": st.one_of(st.none(), st.lists(st.floats(width=32), min_size=3, max_size=3)),
     "messages": st.none() | st.lists(st.fixed_dictionaries({"role": st.none() | TEXTS, "content": TEXTS}), max_size=3),
     "repeated_lines": st.sampled_from([None, [], [0, 0]]),  # spans that fit any text
+    "rude": st.none() | st.lists(
+        st.fixed_dictionaries({"start": st.integers(0, 3), "stop": st.integers(0, 9), "score": st.none() | st.floats()})
+    ),
     "contaminated_found": st.sampled_from([None, '[["a","1"]]', '[["a","1"],["b","1"]]', '[["b","2"]]']),
 }
 COUNTS = st.one_of(st.none(), st.integers(0, 9))

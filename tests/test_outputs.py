@@ -19,6 +19,7 @@ import pytest
 from test_contract import MODELS, SAMPLE, addressed, carried_out, cases, every_stage
 
 from curate.columns import FLOAT32, FLOAT64, INT32, INT64, KEY, TEXT
+from curate.controls import PIECES
 from curate.hashing import digest, value_hash
 from curate.identity import plain
 from curate.stage import Grain
@@ -64,6 +65,10 @@ COLUMNS = {
     "repeated_lines": pa.array([None, [], [0, 0]] * (ROWS // 3), pa.list_(INT32)),
     "messages": pa.array([[{"role": "user", "content": t}, {"role": "assistant", "content": t}] for t in TEXTS],
                          pa.list_(pa.struct({"role": TEXT, "content": TEXT}))),
+    "rude": pa.array(
+        [None if n is None else [{"start": i, "stop": i + 5, "score": n - i} for i in (0, 5)] for n in NUMBERS], PIECES
+    ),
+    "value": pa.array(NUMBERS, FLOAT64),
     "tokens": pa.array(NUMBERS, INT64),
     "other": pa.array(NUMBERS, INT32),
     "lang": pa.array(["en", "de", None] * (ROWS // 3), TEXT),
@@ -81,6 +86,8 @@ def sample(case):
     reads = case.stage.reads(case.config)
     if "score" in reads:
         columns["score"] = pa.array(SCORES, {FLOAT32: FLOAT32, FLOAT64: FLOAT64}[reads["score"]])
+    if "value" in reads:
+        columns["value"] = columns["value"].cast(reads["value"])
     if case.stage.each is not None:
         half = case.stage.each
         written = half.on(pa.table(columns).select(list(half.reads(case.config))), case.config)
