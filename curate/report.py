@@ -38,6 +38,7 @@ from curate.telling.present import (
     settings_of,
     verdicts,
 )
+from curate.telling.verdict import headline as trial_headline
 from curate.telling.verdict import trial_section
 
 QUARANTINE_FILES, QUARANTINE_LINES = 500, 40
@@ -116,8 +117,9 @@ def headline(run: Finished, nav: Html) -> Html:
         title, _, numbers = verdict["sentence"].partition(". Bits per byte saved")
         said = [h("p", f"Bits per byte saved{numbers}", class_="lead")] if numbers else []
     elif judged:
-        title = "; ".join(f"{arm}: {v['verdict']}" for arm, v in judged.items())
-        said = [h("p", v["sentence"], class_="lead") for v in judged.values()]
+        title = trial_headline(manifest["trials"])
+        best = max(judged.values(), key=lambda v: v["estimate"])
+        said = [h("p", "The most is saved by ", best["sentence"], class_="lead")]
     else:
         title, said = (
             selected_sentence(run),

@@ -234,6 +234,7 @@ def test_combined_degrees():
 def test_seeds_needed_and_what_can_be_seen():
     assert seeds_needed(3.0, 0.0, 3.0) == 8                          # (2.8 * 3 / 3)^2 = 7.84
     assert seeds_needed(0.1, 0.0, 3.0) == 2
+    assert seeds_needed(3.0, 0.0, 3.0, level=1 - 0.05 / 8) == 13     # (2.734 + .842)^2 = 12.8: eight mixes share 5 %
     assert seeds_needed(1.0, 1.1, 3.0) is None                       # documents alone cost more than delta / 2.8
     assert detectable(1.0, 4, 1e9, 0.0, 100) == pytest.approx((1.95996 + 0.84162) / 2, abs=1e-4)
     assert detectable(1.0, 3, 4, 0.0, 100) > detectable(1.0, 3, 40, 0.0, 100)

@@ -12,7 +12,7 @@ import pytest
 from curate import trial
 from curate.errors import BadData, BadInput, BadPlan
 from curate.trial import Trial
-from curate.trials import composition, cutting, encoding, metrics
+from curate.trials import composition, cutting, encoding, metrics, verdict
 
 CONFIG = Trial(instruments=("ngram",), ngram_bytes=16_000, resamples=1_000)
 SYLLABLES = ["ka", "lo", "mi", "ter", "an", "sul", "ve", "ond", "ri", "pha", "gu", "ster", "ne", "bol", "ix", "tor"]
@@ -146,6 +146,15 @@ def test_a_mix_without_the_test_documents_is_guarded(tmp_path: Path):
         assert found["leak"]["found"]["target:train"]["touched"] == (not guarded)
         assert found["verdicts"]["mix"]["verdict"] == "closer to the target"
     assert "no document of any arm" not in found["guard"]["sentence"]
+
+
+def test_a_guard_that_is_open_everywhere_is_said_in_one_line():
+    held = {"sharing": 1, "searched": 10, "whole": 0}
+    found = {f"arm:{name}": held for name in ("random", "a", "b")} | {"arm:c": {**held, "sharing": 5, "searched": 20}}
+    assert verdict.guard_of(found, CONFIG)["sentence"] == (
+        "not guarded: 8 of 50 documents in 4 inputs, the largest share of them in arm:c (5 of 20), share 13 words in a "
+        "row with a test document."
+    )
 
 
 def test_near_copies_are_said(tmp_path: Path):

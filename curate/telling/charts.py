@@ -53,11 +53,13 @@ def _box(
     x_label: str,
     y_label: str = "",
     over: Sequence[Html] = (),
+    x_ticks: Sequence[tuple[float, str]] | None = None,
 ) -> Html:
     """Marks with their axes."""
+    named = [(float(v), number(float(v))) for v in ticks(x.low, x.high)] if x_ticks is None else x_ticks
     grid = [] if y is None else [_line(0, 100 - y.at(v), 100, 100 - y.at(v), "grid") for v in ticks(y.low, y.high, 4)]
     marks = h("svg", *grid, *svg, viewBox="0 0 100 100", preserveAspectRatio="none", role="img", aria_label=alt)
-    xs = [h("span", number(float(v)), class_="tx", style=f"left:{x.at(v)}%") for v in ticks(x.low, x.high)]
+    xs = [h("span", name, class_="tx", style=f"left:{x.at(v)}%") for v, name in named]
     ys = (
         []
         if y is None
@@ -79,6 +81,13 @@ def _line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Html:
 def _dot(x: float, y: float, class_: str) -> Html:
     """A dot that stays round however the box is stretched: a line without length and with round ends."""
     return _line(x, y, x, y, f"dot {class_}")
+
+
+def _arrow(end: float, class_: str) -> Html:
+    """The head of an arrow at the left (0) or right (100) border of a strip."""
+    back = 1.2 if end == 0 else 98.8
+    points = f"{back},28 {end},50 {back},72"
+    return h("polyline", points=points, class_=f"curve beyond {class_}")
 
 
 # ── the charts ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -129,8 +138,23 @@ def histogram(
     return _box([*rects, *lines], x, y, 190, alt=alt, x_label=x_label, y_label="documents", over=labels)
 
 
-def lines(series: Sequence[tuple[str, str, Sequence[tuple[float, float]]]], *, x_label: str, y_label: str) -> Html:
-    """Lines: name, colour class and points of each; lines of one name are one entry of the legend."""
+def lines(
+    series: Sequence[tuple[str, str, Sequence[tuple[float, float]]]],
+    *,
+    x_label: str,
+    y_label: str,
+    x_ticks: Sequence[tuple[float, str]] | None = None,
+    dots: Sequence[tuple[float, float, str]] = (),
+) -> Html:
+    """Lines; those of one name are one entry of the legend.
+
+    Args:
+        series: name, colour class and points of each line.
+        x_label: what stands below.
+        y_label: what stands above.
+        x_ticks: values to name, with their names; None names round ones.
+        dots: points to mark, with their colour class.
+    """
     points = [p for _, _, line in series for p in line]
     xs, ys = [p[0] for p in points], [p[1] for p in points]
     x, y = Axis(min(xs), max(xs)), Axis(min(ys), max(ys))
@@ -142,10 +166,11 @@ def lines(series: Sequence[tuple[str, str, Sequence[tuple[float, float]]]], *, x
         )
         for _, class_, line in series
     ]
+    drawn += [_dot(x.at(a), 100 - y.at(b), class_) for a, b, class_ in dots]
     alt = f"{y_label} by {x_label} of {', '.join(dict.fromkeys(name for name, _, _ in series))}"
     return h(
         "figure",
-        _box(drawn, x, y, 230, alt=alt, x_label=x_label, y_label=y_label),
+        _box(drawn, x, y, 230, alt=alt, x_label=x_label, y_label=y_label, x_ticks=x_ticks),
         legend(dict.fromkeys((name, class_) for name, class_, _ in series)),
     )
 
@@ -153,6 +178,9 @@ def lines(series: Sequence[tuple[str, str, Sequence[tuple[float, float]]]], *, x
 def legend(entries: Sequence[tuple[str, str]] | dict[tuple[str, str], None]) -> Html:
     """Colours and what they stand for."""
     return h("p", [h("span", h("i", class_=f"key {class_}"), name) for name, class_ in entries], class_="legend")
+
+
+WIDE = 4.0  # times the median reach of a forest plot's intervals, beyond which they are cut
 
 
 @dataclass(frozen=True)
@@ -169,8 +197,15 @@ class Interval:
 
 
 def intervals(rows: Sequence[Interval], *, delta: float, x_label: str) -> Html:
-    """A forest plot: one strip a row over one scale; the band, ``-delta`` to ``delta``, is too small to matter."""
+    """A forest plot: one strip a row over one scale; the band, ``-delta`` to ``delta``, is too small to matter.
+
+    An interval many times wider than most would make all others dots: the scale ends at ``WIDE`` times the median
+    reach, every estimate inside it, and what goes on beyond the border ends in an arrow.
+    """
+    reach = sorted(max(abs(r.low), abs(r.high)) for r in rows)
+    most = max(WIDE * reach[len(reach) // 2], *(1.1 * abs(r.estimate) for r in rows), 1.15 * delta)
     values = [v for r in rows for v in (r.low, r.high, *r.points)] + [0.0, -delta * 1.15, delta * 1.15]
+    values = [min(max(v, -most), most) for v in values]
     room = 0.03 * (max(values) - min(values))
     x = Axis(min(values) - room, max(values) + room)
     band = h("rect", x=x.at(-delta), y=0, width=round(x.at(delta) - x.at(-delta), 3), height=100, class_="band")
@@ -183,6 +218,7 @@ def intervals(rows: Sequence[Interval], *, delta: float, x_label: str) -> Html:
             *(_line(x.at(p), 22, x.at(p), 78, f"tick {r.class_}") for p in r.points),
             _line(x.at(r.low), 50, x.at(r.high), 50, f"whisker {r.class_}"),
             _dot(x.at(r.estimate), 50, r.class_),
+            *(_arrow(end, r.class_) for end, beyond in ((0, r.low < x.low), (100, r.high > x.high)) if beyond),
         ]
         svg = h("svg", *marks, viewBox="0 0 100 100", preserveAspectRatio="none", role="img", aria_label=r.says)
         out.append(

@@ -35,6 +35,7 @@ NumPy only.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -336,10 +337,12 @@ def power(
     return 1 - t_tail(beyond, df) / 2 if beyond >= 0 else t_tail(-beyond, df) / 2
 
 
-def seeds_needed(sd: float, item_se: float, delta: float) -> int | None:
+def seeds_needed(sd: float, item_se: float, delta: float, level: float = 0.95) -> int | None:
     """Seeds after which a difference of ``delta`` is seen four times in five: (2.8 sd / delta)^2 where SE_item is 0.
 
-    None where no number of seeds is enough, because the evaluation documents are too few.
+    2.8 is the sum of the normal quantiles of 97.5 % and 80 %; it is larger at higher levels, as several mixes share
+    them. None where no number of seeds is enough, because the evaluation documents are too few.
     """
-    room = (delta / 2.8) ** 2 - item_se**2
+    both = NormalDist().inv_cdf((1 + level) / 2) + NormalDist().inv_cdf(POWER)
+    room = (delta / both) ** 2 - item_se**2
     return max(2, math.ceil(sd**2 / room)) if room > 0 else None

@@ -27,6 +27,7 @@ SMALL = {
 ONCE = "Each chunk was seen once: what it costs to repeat a small mix up to a large budget was not tested."
 LAST = "Effects of what is read last, as in an annealing phase, do not show in a run of this size."
 APART = 0.1  # share of text by which a draw's sources may differ from the mix's before it is said
+FEW = 3  # inputs that are named one by one where they hold words of test documents
 GUARD_FIX = (
     "A gain may be due to them: fit contamination.index on the target's held-out documents, and keep what is clean "
     "before selecting."
@@ -59,7 +60,15 @@ def guard_of(found: Mapping[str, Mapping[str, Any]], config: Trial) -> dict[str,
         sentence = f"guarded: no document of any arm shares {overlap.WORDS} words in a row with a test document"
     else:
         counts = [f"{x['sharing']:,} of {x['searched']:,} documents in {name}" for name, x in open_.items()]
-        sentence = f"not guarded: {', '.join(counts)} share {overlap.WORDS} words in a row with a test document"
+        said = ", ".join(counts)
+        if len(counts) > FEW:
+            together = [sum(x[what] for x in open_.values()) for what in ("sharing", "searched")]
+            most = max(open_, key=lambda name: open_[name]["sharing"] / open_[name]["searched"])
+            said = (
+                f"{together[0]:,} of {together[1]:,} documents in {len(open_)} inputs, the largest share of them in "
+                f"{most} ({counts[list(open_).index(most)].partition(' documents')[0]}),"
+            )
+        sentence = f"not guarded: {said} share {overlap.WORDS} words in a row with a test document"
     return {"guarded": not open_, "split": config.split, "words": overlap.WORDS, "open": sorted(open_),
             "sentence": f"{sentence}."}  # fmt: skip
 
@@ -157,7 +166,7 @@ def _inconclusive(mix: str, config: Trial, instruments: Mapping[str, Mapping[str
     needed = []
     for x in instruments.values():
         c = x["against"][mix]["random"]
-        n = statistics.seeds_needed(c["sd"], c["se_item"], config.delta)
+        n = statistics.seeds_needed(c["sd"], c["se_item"], config.delta, c["level"])
         if n is None:
             return "inconclusive, more evaluation documents needed"
         needed.append(max(n, len(c["deltas"]) + 1))
