@@ -17,6 +17,8 @@ from typing import Annotated
 
 import typer
 
+INTERRUPTED = 130  # what a shell calls a command that Ctrl-C ended
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -199,9 +201,11 @@ def main() -> None:
         console.print(Text(f"  where  {error.where}"))
         console.print(Text(f"  fix    {error.fix}", style="green"))
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as left:  # typer makes an exit with INTERRUPTED of Ctrl-C
+        if isinstance(left, SystemExit) and left.code != INTERRUPTED:
+            raise
         print("stopped; run the same command again to go on from here", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
 
 
 def program() -> None:

@@ -12,7 +12,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
@@ -33,10 +33,12 @@ from curate.run import run as carry_out
 from curate.settings import dump, load
 from curate.stage import Direction, Grain, Score
 from curate.store import Store
+from curate.telling import lost, slips
 
 console = Console() if sys.stdout.isatty() else Console(width=120)
 MOST_THREADS = 4  # of an engine without processes of its own, where nothing else is said
 BARRIERS = {Grain.EACH: "", Grain.MANY: ", new parts"}  # what a pass ends at
+CAUSES = 4  # of the quarantine that are told at the end of a run
 QUICK = 1.0  # seconds; a task within a step that was quicker gets no line of its own
 ARROWS = {Direction.HIGH: " ↑", Direction.LOW: " ↓"}
 
@@ -98,7 +100,8 @@ def _own(file: Path, verb: str, call: Callable[..., Any], *arguments: Any) -> An
         lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).name == file.name]
         lines += [error.lineno] if isinstance(error, SyntaxError) else []
         where = f"{file}:{lines[-1]}" if lines else str(file)
-        raise BadPlan(f"{file} {verb}: {type(error).__name__}: {error}", where=where, fix="repair that line") from error
+        fix = slips.meant(error, sys.modules.get(file.stem)) or "repair that line"
+        raise BadPlan(f"{file} {verb}: {type(error).__name__}: {error}", where=where, fix=fix) from error
 
 
 def _calibrated(name: str, settings: Any, calibrate: Callable[[Any], Any], store: Store) -> Any:
@@ -339,21 +342,24 @@ def funnel(manifest: dict[str, Any], mix: str) -> Table:
     for label in entry["funnel"]:
         step = steps[label]
         if step["kind"] == "read":
-            note = f"{step['quarantined']:,} quarantined" if step["quarantined"] else ""
-            note += f" + {step['uncounted']} byte ranges" if step["uncounted"] else ""
+            lost_here = step["quarantined"], step["uncounted"]
+            note = f"quarantined: {lost.amount(*lost_here)}" if any(lost_here) else ""
             table.add_row(label, f"{step['rows_out']:,}", megabytes(step["text_bytes"]), "", note)
         elif step["kind"] == "replace":
             losses = [f"{k} {n:,}" for k, n in step["dropped"].items()]
             lost_rows = ", ".join(losses + ([f"{step['quarantined']:,} quarantined"] if step["quarantined"] else []))
             table.add_row(label, f"{step['rows_out']:,}", megabytes(step["text_bytes"]), "", lost_rows)
         elif step["kind"] == "keep":
-            lost = {w: sum(v.get(w, 0) for v in step["lost"].values()) for w in step["in"]}
-            tokens = f"{step['in']['tokens'] - lost['tokens']:,}" if "tokens" in step["in"] else ""
-            reasons = ", ".join(f"{k} {n:,}" for k, n in sorted(step["dropped"].items(), key=lambda kv: -kv[1])[:3])
+            gone = {w: sum(v.get(w, 0) for v in step["lost"].values()) for w in step["in"]}
+            tokens = f"{step['in']['tokens'] - gone['tokens']:,}" if "tokens" in step["in"] else ""
+            ranked = sorted(step["dropped"].items(), key=lambda kv: -kv[1])
+            reasons = ", ".join(f"{k} {n:,}" for k, n in ranked[:3])
+            if len(ranked) > 3:
+                reasons += f", {len(ranked) - 3} more {sum(n for _, n in ranked[3:]):,}"
             table.add_row(
                 label,
                 f"{step['rows_out']:,}",
-                megabytes(step["in"]["text_bytes"] - lost["text_bytes"]),
+                megabytes(step["in"]["text_bytes"] - gone["text_bytes"]),
                 tokens,
                 reasons or "nothing",
             )
@@ -388,12 +394,27 @@ def megabytes(n: float) -> str:
     return f"{n:.0f} B"
 
 
+def show_lost(manifest: Mapping[str, Any], store: Store) -> None:
+    """Why rows are in the quarantine, and where the first of them stood."""
+    for step in manifest["steps"]:
+        found = lost.causes(store, step)
+        if found:
+            console.print(f"{step['label']} could not use:", style="yellow", highlight=False, markup=False)
+        for cause in found[:CAUSES]:
+            said = f"  {lost.amount(cause.rows, cause.ranges)}: {cause.error}; first in {cause.where}"
+            console.print(said, style="yellow", highlight=False, markup=False, soft_wrap=True)
+        if len(found) > CAUSES:
+            said = f"  and {len(found) - CAUSES} more causes: see the report"
+            console.print(said, style="yellow", highlight=False, markup=False)
+
+
 def show(outcome: Outcome, store: Store) -> None:
     """The end of a run: funnel, verdicts, where to look."""
     if outcome.computed == 0:
         console.print(f"[green]nothing to compute[/]: {outcome.folder} is complete", highlight=False)
     for mix in outcome.manifest["mixes"]:
         console.print(funnel(outcome.manifest, mix))
+    show_lost(outcome.manifest, store)
     for verdict in outcome.manifest["trials"].values():
         console.print(contrasts(verdict))
         console.print(verdict["sentence"], style="bold", highlight=False, soft_wrap=True)
@@ -532,7 +553,11 @@ def explain(document: str, name: str, out: str) -> None:
     folder, manifest = find_run(store, name)
     found = stories(store, manifest, document)
     if not found:
-        raise BadInput(f"no row of {folder} has the id {document!r}", where=folder, fix="ids are matched exactly")
+        raise BadInput(
+            f"no row of {folder} has the id {document!r}",
+            where=folder,
+            fix="ids are matched exactly; what could not be read has no id, and stands under Quarantine in the report",
+        )
     for story in found:
         table = Table(title=escape(f"{document}  ({story.frame})"), title_justify="left", show_header=False)
         table.add_column("what", style="bold")

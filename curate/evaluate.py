@@ -711,11 +711,13 @@ def quarantined(store: Store, label: str, rows: int, uncounted: int, path: str) 
     """The error of a run that stops at what cannot be read or replaced, with the first of it."""
     first = store.get_table(path).slice(0, 1).to_pylist()[0]
     if "part" in first:
-        what = f"{label} could not replace {rows} rows: {first['error']}"
+        what = f"{label} could not replace {rows:,} row{'s' if rows != 1 else ''}, the first: {first['error']}"
         where = f"{first['file']}, part {first['part']}, row {first['row']}, id {first['id']}"
     else:
-        what = f"{rows} rows and {uncounted} byte ranges cannot be read: {first['error']}"
-        where = f"{first['file']}, byte {first['offset']}, row {first['row']}"
+        ranges = f" and {uncounted:,} byte ranges" if uncounted else ""
+        what = f"{rows:,} row{'s' if rows != 1 else ''}{ranges} cannot be read, the first: {first['error']}"
+        at = f"byte {first['offset']:,}" if first["offset"] >= 0 else f"row {first['row']:,}"
+        where = f"{first['file']}, {at}"
     return BadData(
         what,
         where=where,

@@ -58,7 +58,8 @@ def test_the_first_pipeline_runs(curate, first):
 
     code, out, err = curate("run", str(first))
     assert (code, err) == (0, "")
-    assert "1 quarantined" in out
+    assert "quarantined: 1 row" in out
+    assert re.search(r"1 row: not JSON: .*; first in .*web\.jsonl, byte \d", out)
     [manifest_path] = Path(".curate/runs").glob("pipeline-*/manifest.json")
     manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
     steps = {s["label"]: s for s in manifest["steps"]}
@@ -109,8 +110,47 @@ def test_a_remote_source_need_not_be_reached_by_a_plan(curate, first, monkeypatc
 def test_bad_data_stops_a_run_that_says_so(curate, first):
     code, _, err = curate("run", str(first), "--on-error", "fail")
     assert code == 1
-    assert "1 rows and 0 byte ranges cannot be read: not JSON" in err
+    assert "1 row cannot be read, the first: not JSON" in err
     assert "where" in err and "web.jsonl, byte" in err and "--on-error quarantine" in err
+
+
+def test_why_rows_were_lost_is_told_at_once(curate, first):
+    """Texts under another name are the whole corpus, and a broken file is more than "0 rows"."""
+    lines = [json.dumps({"id": str(i), "body": "a text"}) + "\n" for i in range(30)]
+    lines += ["[1]\n"] * 2 + ["{1\n"] + ["x\n"] * 3 + ['"\n', "3\n"]
+    Path("data/web.jsonl").write_text("".join(lines), encoding="utf-8")
+    Path("data/broken.jsonl").write_bytes(b"")
+    (Path("data") / "cut.jsonl.gz").write_bytes(b"this is no gzip")
+    code, out, _ = curate("run", str(first), "--set", "source=data/*")
+    assert code == 0
+    assert "quarantined: 38 rows and 1 byte range (rows not known)" in out
+    assert "30 rows: there is no 'text'; first in" in out and "web.jsonl, row 0" in out
+    assert "2 rows: a list, where one object a line is expected; first in" in out
+    assert "more causes: see the report" in out
+
+
+def test_a_misspelt_keyword_is_answered_with_the_right_one(curate, first):
+    right = "minhash.MinHash("
+    text = first.read_text(encoding="utf-8")
+    assert right in text
+    first.write_text(text.replace(right, "minhash.MinHash(treshold=0.8, "), encoding="utf-8")
+    code, _, err = curate("plan", str(first))
+    assert code == 2 and "unexpected keyword argument 'treshold'" in err and "did you mean 'threshold'?" in err
+    first.write_text(text.replace(right, "minhash.MinHash(xyz=1, "), encoding="utf-8")
+    code, _, err = curate("plan", str(first))
+    assert code == 2 and "MinHash takes " in err and "bands" in err
+
+
+def test_ctrl_c_says_how_to_go_on(curate, first, monkeypatch):
+    """typer answers Ctrl-C itself, with an exit and without a word."""
+    from curate import command
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "run", interrupted)
+    code, _, err = curate("run", str(first))
+    assert code == 130 and "stopped; run the same command again to go on from here" in err
 
 
 MISTAKES = {

@@ -67,7 +67,7 @@ def test_the_quarantined_and_the_dropped_can_be_looked_up(tmp_path):
 
 
 def test_a_run_may_stop_at_the_first(tmp_path):
-    with pytest.raises(BadData, match="could not replace 2 rows: cannot read"):
+    with pytest.raises(BadData, match="could not replace 2 rows, the first: cannot read"):
         carry_out(tmp_path / "first", careful_plan(), on_error="fail")
     carry_out(tmp_path / "second", careful_plan())
     with pytest.raises(BadData, match="could not replace 2 rows"):
