@@ -421,8 +421,6 @@ def show(outcome: Outcome, store: Store) -> None:
         for found in verdict.get("standing", {}).values():
             if found["sentence"]:
                 console.print(found["sentence"], style="yellow", highlight=False, markup=False, soft_wrap=True)
-        if verdict.get("standing") == {}:
-            console.print("this store keeps no ledger: uses of the test documents are not counted", highlight=False)
         said = len(verdict["caveats"]) + len(verdict["not_tested"])
         console.print(f"{said} caveats and things that were not tested: see the report", style="dim", highlight=False)
     for label, path in outcome.manifest.get("artifacts", {}).items():

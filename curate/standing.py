@@ -1,24 +1,58 @@
 """What a verdict is worth in the company of all others on the same test documents: the store's ledger.
 
-Verdicts on the target's test split are put on record in ``STORE/ledger.jsonl`` when a run is complete, and the run says
-how each stands among all that were given on those documents: how many there are, its p adjusted by Holm for all of
-them, and its interval at the level that a new verdict would need. Verdicts on a validation split choose, and are not
-recorded. A store behind a URL keeps no ledger, because it cannot be added to safely; the run says so.
+Verdicts on the target's test split are put on record in ``STORE/ledger/`` when a run is complete, and the run says how
+each stands among all that were given on those documents: how many there are, its p adjusted by Holm for all of them,
+and its interval at the level that a new verdict would need. Verdicts on validation documents choose: none is recorded.
+
+Each entry is a file of its own, named by the hash of what it says and published once: so a ledger is kept wherever a
+store can be, object stores included, and two runs that end at once lose nothing. The single file ``STORE/ledger.jsonl``
+of earlier versions is read with it.
 
 Elsewhere: the ledger itself (curate/train/ledger.py); the verdict (trial.py).
 """
 
-from collections.abc import Mapping
-from dataclasses import fields
-from pathlib import Path
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 from curate.store import Store
+from curate.train import journal
 from curate.train.ledger import Ledger, Verdict
 from curate.train.statistics import Contrast, at
 
-FILE = "ledger.jsonl"
+FOLDER = "ledger"
+FILE = "ledger.jsonl"  # of earlier versions
 DIRECTIONS = ("closer", "farther", "better", "worse")
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """A store's entries, one file each."""
+
+    store: Store
+
+    def read(self) -> list[dict[str, Any]]:
+        """See ``curate.train.ledger.Entries``.
+
+        Raises:
+            ValueError: an entry that does not say what it said when it was written.
+        """
+        old = journal.entries(FILE, self.store.read(FILE)) if self.store.exists(FILE) else []
+        names = [f"{FOLDER}/{name}" for name in self.store.names(FOLDER)]
+        found = zip(names, self.store.get_jsons(names), strict=True)
+        new = [entry for name, said in found for entry in journal.entries(name, f"{json.dumps(said)}\n".encode())]
+        known = {entry["id"] for entry in old}
+        return [*old, *sorted((e for e in new if e["id"] not in known), key=lambda e: (e["date"], e["id"]))]
+
+    def add(self, facts: Sequence[Mapping[str, Any]]) -> list[str]:
+        """See ``curate.train.ledger.Entries``."""
+        known = {entry["id"] for entry in self.read()}
+        lines = dict(journal.line(fact) for fact in facts)
+        return [
+            name for name, said in lines.items()
+            if name not in known and self.store.publish(f"{FOLDER}/{name}.json", said)
+        ]  # fmt: skip
 
 
 def settle(store: Store, folder: str, manifest: Mapping[str, Any]) -> None:
@@ -27,10 +61,7 @@ def settle(store: Store, folder: str, manifest: Mapping[str, Any]) -> None:
         tests = sorted(trial["test_sets"].values())
         if trial["settings"]["split"] != "test" or not tests:
             continue
-        if not store.local:
-            trial["standing"] = {}
-            continue
-        ledger = Ledger(Path(store.full(FILE)))
+        ledger = Ledger(Shelf(store))
         name = f"{folder}, {label}"
         first = next(iter(trial["instruments"].values()))
         contrasts = {mix: against["random"] for mix, against in first["against"].items()}

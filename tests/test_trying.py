@@ -243,11 +243,11 @@ def test_a_test_set_that_is_used_again_asks_for_more(curate, corpus, tmp_path):
     assert "half: these test documents were used once before; at the level that is left (97.5 %)" in judge(
         "mixes/half", "--set", "trial.delta=4"
     )
-    ledger = [json.loads(line) for line in (tmp_path / ".curate" / "ledger.jsonl").read_text().splitlines()]
+    ledger = [json.loads(path.read_text()) for path in (tmp_path / ".curate" / "ledger").iterdir()]
     assert [entry["mix"] for entry in ledger] == ["half", "half"]
     # choosing on the validation split is no use of the test documents
     assert "were used" not in judge("mixes/half", "--set", "trial.split=validation")
-    assert len((tmp_path / ".curate" / "ledger.jsonl").read_text().splitlines()) == 2
+    assert len(list((tmp_path / ".curate" / "ledger").iterdir())) == 2
 
 
 def test_a_mix_leaves_as_shards_of_another_trainer(curate, corpus, tmp_path):

@@ -35,40 +35,49 @@ def read(path: Path) -> list[dict[str, Any]]:
     Raises:
         ValueError: a line that is no JSON object, or whose hash is not that of its content.
     """
-    if not path.exists():
-        return []
-    return list(_entries(path, path.read_bytes()))
+    return entries(str(path), path.read_bytes()) if path.exists() else []
 
 
-def add(path: Path, entries: Sequence[Mapping[str, Any]]) -> list[str]:
+def entries(name: str, data: bytes) -> list[dict[str, Any]]:
+    """All entries of a journal's bytes; ``name`` is for errors, which are those of ``read``."""
+    return list(_entries(name, data))
+
+
+def line(entry: Mapping[str, Any]) -> tuple[str, bytes]:
+    """An entry's id, and the line that says it."""
+    name = identity(entry)
+    return name, (json.dumps({**entry, "id": name}, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def add(path: Path, facts: Sequence[Mapping[str, Any]]) -> list[str]:
     """Append those entries that are not there yet; returns the ids of what was new, in order."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with _locked(path) as file:
         data = _all(file)
         end = data.rfind(b"\n") + 1
-        known = {entry["id"] for entry in _entries(path, data[:end])}
+        known = {entry["id"] for entry in _entries(str(path), data[:end])}
         lines, new = [], []
-        for entry in entries:
-            name = identity(entry)
+        for entry in facts:
+            name, said = line(entry)
             if name not in known:
                 known.add(name)
                 new.append(name)
-                lines.append(json.dumps({**entry, "id": name}, ensure_ascii=False, allow_nan=False) + "\n")
+                lines.append(said)
         if lines:
             os.ftruncate(file, end)
             os.lseek(file, end, os.SEEK_SET)
-            left = "".join(lines).encode()
+            left = b"".join(lines)
             while left:
                 left = left[os.write(file, left) :]
             os.fsync(file)
     return new
 
 
-def _entries(path: Path, data: bytes) -> Iterator[dict[str, Any]]:
+def _entries(path: str, data: bytes) -> Iterator[dict[str, Any]]:
     seen = set()
-    for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), start=1):
+    for number, said in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), start=1):
         try:
-            entry = json.loads(line)
+            entry = json.loads(said)
             told = entry["id"]
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"line {number} of {path} is no entry of a journal; remove the line") from error

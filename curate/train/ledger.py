@@ -19,7 +19,8 @@ accuracy, as DataDecide (Magnusson et al. 2025) measures it for published proxie
 weights to a billion). Verdicts without a direction (equivalent, inconclusive, none) are counted as uses of the test set
 and nothing else.
 
-The file is a journal (journal.py); the same trial told twice counts once.
+It is kept in a journal (journal.py), a file on this machine, or in whatever reads and adds entries as one does
+(``Entries``); the same trial told twice counts once.
 """
 
 import math
@@ -27,7 +28,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from curate.train import journal
 from curate.train.panel import holm
@@ -100,11 +101,38 @@ class Accuracy:
     high: float
 
 
-class Ledger:
-    """The verdicts of a journal; each call reads the file anew, as others may have added to it."""
+class Entries(Protocol):
+    """Where entries are kept: facts that are only ever added to, each once, by the hash of what it says."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def read(self) -> list[dict[str, Any]]:
+        """All entries, the earlier ones first, each with its ``id``."""
+        ...
+
+    def add(self, facts: Sequence[Mapping[str, Any]]) -> list[str]:
+        """Add those that are not there yet; the ids of what was new, in order."""
+        ...
+
+
+@dataclass(frozen=True)
+class File:
+    """A journal on this machine."""
+
+    path: Path
+
+    def read(self) -> list[dict[str, Any]]:
+        """See ``Entries``."""
+        return journal.read(self.path)
+
+    def add(self, facts: Sequence[Mapping[str, Any]]) -> list[str]:
+        """See ``Entries``."""
+        return journal.add(self.path, facts)
+
+
+class Ledger:
+    """The verdicts on record; each call reads them anew, as others may have added to them."""
+
+    def __init__(self, kept: Path | Entries) -> None:
+        self.kept: Entries = File(kept) if isinstance(kept, Path) else kept
 
     def record(self, trial: str, verdicts: Sequence[Verdict], *, about: Mapping[str, Any] | None = None) -> int:
         """Put a trial's verdicts on record; how many were not there yet.
@@ -114,7 +142,7 @@ class Ledger:
             verdicts: one a mix.
             about: what else should be kept (scale, device, code version); part of what is said.
         """
-        return len(journal.add(self.path, [self._entry(trial, v, about) for v in verdicts]))
+        return len(self.kept.add([self._entry(trial, v, about) for v in verdicts]))
 
     def confirm(self, verdict: str, *, held: bool, scale: str, note: str = "") -> bool:
         """Put on record what became of a verdict at a larger scale; True where that was not known yet.
@@ -130,11 +158,11 @@ class Ledger:
         """
         known = {entry["id"]: entry for entry in self._entries("verdict")}
         if verdict not in known:
-            raise ValueError(f"no verdict {verdict!r} in {self.path}; ids are listed by `standing`")
+            raise ValueError(f"no verdict {verdict!r} is on record; ids are listed by `standing`")
         if not known[verdict]["directional"]:
             raise ValueError(f"{verdict!r} claimed no direction ({known[verdict]['verdict']}): nothing could hold")
-        entry = {"kind": "confirmation", "of": verdict, "held": held, "scale": scale, "note": note, "date": _today()}
-        return bool(journal.add(self.path, [entry]))
+        entry = {"kind": "confirmation", "of": verdict, "held": held, "scale": scale, "note": note, "date": _now()}
+        return bool(self.kept.add([entry]))
 
     def uses(self, test: str, *, but: str | None = None) -> int:
         """How many verdicts were given on a test set, those of one trial left out where ``but`` names it."""
@@ -197,7 +225,7 @@ class Ledger:
         return out
 
     def _entries(self, kind: str) -> list[dict[str, Any]]:
-        return [entry for entry in journal.read(self.path) if entry["kind"] == kind]
+        return [entry for entry in self.kept.read() if entry["kind"] == kind]
 
     def _entry(self, trial: str, v: Verdict, about: Mapping[str, Any] | None) -> dict[str, Any]:
         if not (math.isfinite(v.p) and 0 <= v.p <= 1):
@@ -207,7 +235,7 @@ class Ledger:
         values = {name: getattr(v, name) for name in Verdict.__dataclass_fields__}
         return {
             "kind": "verdict", "trial": trial, **values, "test_sets": sorted(v.test_sets), "about": dict(about or {}),
-            "date": _today(),
+            "date": _now(),
         }  # fmt: skip
 
 
@@ -216,5 +244,5 @@ def _verdict(entry: Mapping[str, Any]) -> Verdict:
     return Verdict(**{**values, "test_sets": tuple(entry["test_sets"])})
 
 
-def _today() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%d")
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
