@@ -1,11 +1,20 @@
 """What the tests of the command line share, and the one S3 of all tests that need one."""
 
+import os
 import sys
 
 import fsspec
 import pytest
+from hypothesis import HealthCheck, settings
 
 from curate.cli import main
+
+# How long an example takes says how busy the machine is: no verdict of a test may hang on it. Where CI is set the same
+# examples are tried in every run, so that a red run means the change and not the draw; everywhere else new ones are.
+settings.register_profile(
+    "curate", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=bool(os.environ.get("CI"))
+)
+settings.load_profile("curate")
 
 
 @pytest.fixture

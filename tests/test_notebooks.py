@@ -73,7 +73,7 @@ def test_a_notebook_runs(path, finished, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(curate.__file__).parent.parent))
     monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path))
     book = nbformat.read(path, as_version=4)
-    client = NotebookClient(book, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}})
+    client = NotebookClient(book, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}})
     client.execute()
     outputs = [output for cell in book.cells if cell.cell_type == "code" for output in cell.outputs]
     assert "runs/fruit-" in "".join(output.get("text", "") for output in outputs)

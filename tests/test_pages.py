@@ -58,7 +58,7 @@ def extracted(table, config):
 def hostile(monkeypatch):
     """A sandbox whose extractor does what pages ask for."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    sandbox = Sandbox("hostile_extractor:make", {"letters": 20}, cpu_seconds=0.2, memory_bytes=1 << 30)
+    sandbox = Sandbox("hostile_extractor:make", {"letters": 20}, cpu_seconds=0.5, memory_bytes=1 << 30)
     yield sandbox
     sandbox.close()
 
@@ -177,7 +177,7 @@ def test_another_version_is_another_result():
 OF_ALL_KINDS = {
     "segfault here": "the extractor crashed with SIGSEGV",
     "exit now": "the extractor ended with exit code 7",
-    "hang on": "the extractor used more than 0.2 s of processor time",
+    "hang on": "the extractor used more than 0.5 s of processor time",
     "memory": "the extractor needs more than 1073741824 bytes of memory",
     "raise an error": "ValueError: an error",
 }
@@ -205,13 +205,13 @@ def test_what_a_page_does_after_others_is_no_reason(hostile, text):
     ]
 
 
-@settings(deadline=None, max_examples=8)
+@settings(deadline=None, max_examples=6)
 @given(order=st.permutations([*OF_ALL_KINDS, "good page", "only-fresh x", "huge words", "surrogate", ""]),
        cut=st.integers(0, 10))
 def test_company_changes_nothing(order, cut):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(__file__).parent))
-        sandbox = Sandbox("hostile_extractor:make", {"letters": 20}, cpu_seconds=0.05, memory_bytes=1 << 30)
+        sandbox = Sandbox("hostile_extractor:make", {"letters": 20}, cpu_seconds=0.3, memory_bytes=1 << 30)
         found = answers(sandbox, order[:cut]) + answers(sandbox, order[cut:])
         sandbox.close()
     assert [state for state, _ in found] == [
@@ -263,7 +263,7 @@ def alive(pid):
 
 
 def gone(pids):
-    for _ in range(100):
+    for _ in range(1200):  # a minute, on a machine that has something else to do
         if not any(alive(pid) for pid in pids):
             return True
         time.sleep(0.05)
