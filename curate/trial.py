@@ -82,7 +82,7 @@ from typing import Any
 from curate.artifact import Experiment
 from curate.errors import BadInput, BadPlan
 from curate.stage import Needs, Numerics
-from curate.trials import masks
+from curate.trials import masks, told
 from curate.trials.arms import BASELINES, arms_of
 from curate.trials.composition import composition_job, searched
 from curate.trials.cutting import REPLAY, Chunks, plan_of, repeated_of, share_of
@@ -129,6 +129,7 @@ def jobs(config: Trial, inputs: Mapping[str, Path]) -> list[dict[str, Any]]:
     check(config)
     arms = arms_of(inputs)
     _check_base(config, inputs)
+    told.check(config, arms.trained(True), inputs)
     masks.check(inputs)
     scored = scored_of(config, inputs)
     plans = {
@@ -253,6 +254,7 @@ def conclude(
     methods = methods_of(config, instruments, failed)
     caveats = caveats_of(asked, arms, config, scored, instruments, leak, repeated)
     caveats += [*undrawn_of(asked, arms), *unlike_of(arms, composition), *masked_of(composition, scored)]
+    caveats += told.caveats(config, inputs)
     caveats += [] if guard["guarded"] else [f"{guard['sentence']} {GUARD_FIX}"]
     sentences = [*(v["sentence"] for v in verdicts.values()), *(m["sentence"] for m in methods.values())]
     return {
@@ -283,12 +285,12 @@ def conclude(
 
 
 experiment = Experiment(
-    jobs=jobs, work=work, conclude=conclude, reads={}, takes=(masks.SPANS,), tables=kept,
+    jobs=jobs, work=work, conclude=conclude, reads={}, takes=(masks.SPANS, told.METADATA), tables=kept,
     needs=Needs(alone=True, extras=("train",)),
     numerics=Numerics(device="cpu", dtype="float32", threads=1, batch="one run a process"), version="9",
 )  # fmt: skip
 experiment_gpu = Experiment(
-    jobs=jobs, work=work, conclude=conclude, reads={}, takes=(masks.SPANS,), tables=kept,
+    jobs=jobs, work=work, conclude=conclude, reads={}, takes=(masks.SPANS, told.METADATA), tables=kept,
     needs=Needs(gpus=1, alone=True, extras=("train",)),
     numerics=Numerics(device="cuda", dtype="bfloat16", threads=1, batch="one seed a process"), version="9",
 )  # fmt: skip

@@ -116,10 +116,11 @@ class Tokens:
         """The documents that the first ``count`` ids of the stream hold, the last one cut."""
         count = min(count, len(self.ids))
         whole = int(np.searchsorted(self.offsets, count, side="left"))
+        offsets = np.append(self.offsets[:whole], count)
         return Tokens(
-            self.ids[:count], np.append(self.offsets[:whole], count),
+            self.ids[:count], offsets,
             keys=None if self.keys is None else self.keys[:whole],
-            prefix=None if self.prefix is None else self.prefix[:whole],
+            prefix=None if self.prefix is None else np.minimum(self.prefix[:whole], np.diff(offsets) - 1),
             marks=None if self.marks is None else self.marks[:count], labels=self.labels,
         )  # fmt: skip
 

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from curate.errors import BadInput
 from curate.text import string_buffers
-from curate.trials import masks
+from curate.trials import masks, told
 from curate.trials.arms import BASELINES
 from curate.trials.encoding import encode, encode_spans, open_tokenizer
 from curate.trials.settings import MOST_EPOCHS, Trial, sample_bytes
@@ -213,7 +213,7 @@ class _Cutter:
         share = config.share if instrument == "transformer" and REPLAY in inputs else 1.0
         self.replay = [REPLAY] if share < 1 else []
         self.parts = {arm: share / self.repeated[arm].epochs for arm in arms} | dict.fromkeys(self.replay, 1 - share)
-        self.sizes = {arm: _Sizes(_sizes(instrument, self.input_of(arm), inputs)) for arm in self.parts}
+        self.sizes = {arm: _Sizes(_sizes(instrument, self.input_of(arm), config, inputs)) for arm in self.parts}
         first, second = (
             pq.read_table(inputs[f"arm:{arm}"], columns=["key"])["key"].combine_chunks() for arm in BASELINES
         )
@@ -258,8 +258,8 @@ class _Cutter:
         return best
 
 
-def _sizes(instrument: str, name: str, inputs: Mapping[str, Path]) -> Iterator[np.ndarray]:
-    """Bytes, or tokens, of an input's documents, batch by batch, int64."""
+def _sizes(instrument: str, name: str, config: Trial, inputs: Mapping[str, Path]) -> Iterator[np.ndarray]:
+    """Bytes, or tokens, of an input's documents, batch by batch, int64; without metadata, as some are read."""
     file = pq.ParquetFile(inputs[name])
     if instrument == "ngram":
         for batch in file.iter_batches(columns=["text_bytes"]):
@@ -269,7 +269,10 @@ def _sizes(instrument: str, name: str, inputs: Mapping[str, Path]) -> Iterator[n
         spans = masks.spans_of(Path(inputs[name]))
         for batch in file.iter_batches(batch_size=1_000, columns=["text", *spans]):
             # one more for the separator that stands before each document
-            if spans:
+            if spans and name.removeprefix("arm:") in config.told:
+                of = told.encode(config, inputs, batch["text"], batch[masks.SPANS], None, f"input {name!r}")
+                yield np.diff(of.offsets)
+            elif spans:
                 yield np.diff(encode_spans(inputs, batch["text"], batch[masks.SPANS], f"input {name!r}").offsets)
             else:
                 texts = batch["text"].to_pylist()
@@ -288,6 +291,8 @@ class Share:
         replay: documents that give the rest.
         spans: of the chunk's documents; None where they have none.
         replay_spans: of those that give the rest.
+        told: whether the arm is told what it reads.
+        metadata: of the chunk's documents, where it is told them.
     """
 
     arm: str
@@ -297,6 +302,8 @@ class Share:
     replay: pa.ChunkedArray | None = None
     spans: pa.ChunkedArray | None = None
     replay_spans: pa.ChunkedArray | None = None
+    told: bool = False
+    metadata: pa.ChunkedArray | None = None
 
     @property
     def named(self) -> str:
@@ -324,6 +331,13 @@ def share_of(run: Mapping[str, Any], config: Trial, inputs: Mapping[str, Path]) 
     """What a run of a job reads (``Chunks.run``); ``and`` names a second chunk that stands behind the first."""
     chunks = [run, *([run["and"]] if "and" in run else [])]
     rows, spans = _documents(inputs, [(f"arm:{c['arm']}", c["start"], c["stop"], c["without"]) for c in chunks])
+    if run["arm"] in config.told:
+        path = Path(inputs[f"arm:{run['arm']}"])
+        metadata = None
+        if told.has_metadata(path):
+            of = read(inputs, f"arm:{run['arm']}", [told.METADATA], run["start"], run["stop"], run["without"])
+            metadata = of[told.METADATA]
+        return Share(run["arm"], rows, spans=spans, told=True, metadata=metadata)
     if "replay" not in run:
         return Share(run["arm"], rows, run.get("epochs", 1.0), spans=spans)
     replay, replay_spans = _documents(inputs, [(REPLAY, *run["replay"], 0)])

@@ -33,6 +33,11 @@ class Trial:
             repeated in the trial as often as it would be there, 16 times at most. None: everything is read once.
         share: of a run's tokens that come from the arm, the rest from the input ``replay``; below 1 only with a
             ``base`` to start from.
+        told: arms that are told what they read (curate.trials.told): the column ``metadata`` in front of documents,
+            and control tokens in front of spans; the others are not.
+        controls: roles of spans that stand behind a control token.
+        ask: one of them: arms with control tokens are scored behind it.
+        cooldown: of the tokens of an arm with metadata, the share, at the end, that it reads without.
         delta: the smallest difference worth having, percent of the baseline's bits per byte.
         level: of all verdicts together that are drawn on these test sets; the ledger raises it after the first use.
         split: the target's documents to score: input ``target:SPLIT``.
@@ -67,6 +72,10 @@ class Trial:
     tokens: int = 300_000
     final_tokens: int | None = None
     share: float = 1.0
+    told: tuple[str, ...] = ()
+    controls: tuple[str, ...] = ()
+    ask: str = ""
+    cooldown: float = 0.1
     delta: float = 3.0
     level: float = 0.95
     split: str = "test"
@@ -168,6 +177,21 @@ def check(config: Trial) -> None:
         raise BadPlan(
             f"share {config.share}, level {config.level}, delta {config.delta} of a trial", where="Trial",
             fix="share above 0 and at most 1, level between .5 and 1, delta above 0",
+        )  # fmt: skip
+    if config.told and "ngram" in config.instruments:
+        raise BadPlan(
+            f"an n-gram cannot be told what it reads, and the arms {', '.join(config.told)} are", where="Trial.told",
+            fix='instruments=("transformer",)',
+        )  # fmt: skip
+    if config.told and (config.share < 1 or config.final_tokens is not None):
+        raise BadPlan(
+            "arms that are told what they read, together with replay or repeated text", where="Trial.told",
+            fix="leave share at 1 and final_tokens at None",
+        )  # fmt: skip
+    if (config.ask and config.ask not in config.controls) or not 0 < config.cooldown < 1:
+        raise BadPlan(
+            f"ask {config.ask!r} of the controls {config.controls}, cooldown {config.cooldown} of a trial",
+            where="Trial", fix="ask for one of the controls; a cooldown above 0 and below 1",
         )  # fmt: skip
     if config.final_tokens is not None and config.final_tokens < 1:
         raise BadPlan(

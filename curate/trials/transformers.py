@@ -7,7 +7,7 @@ end of a training, which runs from scratch cannot show.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from curate.errors import BadData, BadInput
 from curate.train import ngram
-from curate.trials import masks
+from curate.trials import masks, told
 from curate.trials.cutting import Share, first_bytes
 from curate.trials.encoding import encode, encode_spans, open_tokenizer, read_so_far, separator_of, tokenizer_hash
 from curate.trials.metrics import Floats, Scored, ngram_nats, outcome
@@ -42,6 +42,7 @@ class _Text:
         documents: of the arm in it.
         marks: 1 where an id is masked and 0 elsewhere, uint8; None where all count.
         counted: which bytes of ``data`` count, bool; None where all do.
+        border: where the ids without metadata begin, in an arm that is told some.
     """
 
     arm: str
@@ -54,6 +55,7 @@ class _Text:
     documents: int
     marks: np.ndarray | None = None
     counted: np.ndarray | None = None
+    border: int | None = None
 
 
 def transformer_job(
@@ -105,12 +107,17 @@ def _text(share: Share, budget: int, config: Trial, inputs: Mapping[str, Path]) 
     tokenizer = open_tokenizer(inputs)
     step = config.batch * config.context
     tokens = (budget - 1) // step * step
-    ids, marks, read = _stream(share, tokens, tokenizer, _separator(inputs, tokenizer), inputs)
+    separator = _separator(inputs, tokenizer)
+    border = None
+    if share.told:
+        ids, marks, read, border = _told(share, tokens, separator, config, inputs)
+    else:
+        ids, marks, read = _stream(share, tokens, tokenizer, separator, inputs)
     offsets, data = first_bytes(pa.chunked_array([pa.array(read, pa.large_string())]), COMPARED)
     counted = share.counted()
     return _Text(
         share.arm, share.epochs, ids, tokens, offsets, data, sum(len(text.encode()) for text in read), len(read),
-        marks, None if counted is None else counted[: int(offsets[-1] - offsets[0])],
+        marks, None if counted is None else counted[: int(offsets[-1] - offsets[0])], border,
     )  # fmt: skip
 
 
@@ -120,7 +127,8 @@ def _outcome(
     """What a run returns."""
     tokenizer = open_tokenizer(inputs)
     step = config.batch * config.context
-    nats = _score(model, tokenizer, _separator(inputs, tokenizer), config, inputs, scored)
+    behind = told.asked(config, inputs, text.arm)
+    nats = _score(model, tokenizer, _separator(inputs, tokenizer), config, inputs, scored, behind)
     beside = ngram.train(text.offsets, text.data, counted=text.counted)
     trained = {
         "bytes": text.size, "tokens": text.tokens, "documents": text.documents, "epochs": text.epochs,
@@ -161,6 +169,22 @@ def _stream(
     return ids, marks if marks.any() else None, read
 
 
+def _told(
+    share: Share, tokens: int, separator: int, config: Trial, inputs: Mapping[str, Path]
+) -> tuple[np.ndarray, np.ndarray | None, list[str], int | None]:
+    """The same of an arm that is told what it reads, and where the ids without metadata begin; its last text is not
+    cut.
+    """
+    of = told.encode(config, inputs, share.rows, share.spans, share.metadata, share.named, separator)
+    legs = [of.first(tokens + 1)]
+    if share.metadata is not None:
+        last = _cooldown(tokens, config)
+        legs = list(told.stream(of, tokens - last + 1, last + 1))
+    ids, marks = np.concatenate([leg.ids for leg in legs]), np.concatenate([_marks(leg) for leg in legs])
+    read = share.texts()[: sum(leg.documents for leg in legs)]
+    return ids, marks if marks.any() else None, read, len(legs[0].ids) if len(legs) > 1 else None
+
+
 def _marks(tokens: Any) -> np.ndarray:
     """1 for the ids that do not count, 0 for the others, uint8 (ids,)."""
     counts = tokens.loss(np.arange(len(tokens.ids)))
@@ -169,9 +193,15 @@ def _marks(tokens: Any) -> np.ndarray:
 
 def _feed(text: _Text, config: Trial, start: int) -> Any:
     """The windows of a run in the order of a seed; what is masked is read in them and not predicted."""
-    from curate.train import data, feeding, feeds
+    from curate.train import data, feeding, feeds, phases
 
     steps = text.tokens // (config.batch * config.context)
+    if text.border is not None:
+        begin, rest = (replace(text, ids=ids, marks=marks, border=None) for ids, marks in _at(text, text.border))
+        last = _cooldown(text.tokens, config)
+        legs = [(begin, text.tokens - last), (rest, last)]
+        of = [phases.Leg(feed=_feed(replace(leg, tokens=n), config, start), share=n) for leg, n in legs]
+        return phases.Relay(of, steps)
     if text.marks is None:
         return feeding.StreamFeed(text.ids, config.context, config.batch, start, steps)
     stream = data.Tokens(
@@ -184,6 +214,18 @@ def _feed(text: _Text, config: Trial, start: int) -> Any:
             where="work of a trial", fix="set a larger Trial.batch, or give documents of which more counts",
         )  # fmt: skip
     return feed
+
+
+def _cooldown(tokens: int, config: Trial) -> int:
+    """How many of a run's tokens are read without metadata, in an arm that is told some: whole steps, one at least."""
+    step = config.batch * config.context
+    return min(max(1, round(tokens // step * config.cooldown)), max(1, tokens // step - 1)) * step
+
+
+def _at(text: _Text, border: int) -> list[tuple[np.ndarray, np.ndarray | None]]:
+    """Ids and marks of a run on both sides of a border."""
+    marks = [None, None] if text.marks is None else np.split(text.marks, [border])
+    return list(zip(np.split(text.ids, [border]), marks, strict=True))
 
 
 def _train(text: _Text, seed: int, config: Trial, inputs: Mapping[str, Path]) -> tuple[Any, np.ndarray]:
@@ -246,9 +288,14 @@ def _shape(config: Trial, inputs: Mapping[str, Path]) -> Any:
     from curate.train.model import Config
 
     return Config(
-        vocab=open_tokenizer(inputs).get_vocab_size(), width=config.width, layers=config.layers, heads=config.heads,
+        vocab=_vocabulary(config, inputs), width=config.width, layers=config.layers, heads=config.heads,
         hidden=config.hidden, context=config.context, qk_norm=config.qk_norm,
     )  # fmt: skip
+
+
+def _vocabulary(config: Trial, inputs: Mapping[str, Path]) -> int:
+    """The tokenizer's, and one for each control token that it does not know."""
+    return max([int(open_tokenizer(inputs).get_vocab_size()), *(i + 1 for i in told.ids_of(config, inputs).values())])
 
 
 def _check_device(config: Trial) -> None:
@@ -308,9 +355,10 @@ def _separator(inputs: Mapping[str, Path], tokenizer: Any) -> int:
 
 
 def _score(
-    model: Any, tokenizer: Any, separator: int, config: Trial, inputs: Mapping[str, Path], scored: Sequence[Scored]
-) -> list[Floats]:
-    """Nats of everything scored."""
+    model: Any, tokenizer: Any, separator: int, config: Trial, inputs: Mapping[str, Path], scored: Sequence[Scored],
+    behind: Sequence[int] = (),
+) -> list[Floats]:  # fmt: skip
+    """Nats of everything scored, behind these ids, which do not count."""
     from curate.train import answers, data, score
 
     window = score.Window(tokens=config.context)
@@ -318,6 +366,7 @@ def _score(
     for s in scored:
         if s.task is not None:
             contexts, given = (_ids(tokenizer, list(texts)) for texts in (s.task.contexts, s.task.answers))
+            contexts = [[*behind, *context] for context in contexts]
             out.append(answers.answer_nats(model, contexts, given, separator, precision=config.precision))
             continue
         texts = s.texts.to_pylist()
@@ -327,6 +376,7 @@ def _score(
             documents = encode_spans(inputs, s.texts, s.spans, f"{s.kind} {s.name}", separator)
             ends = documents.offsets.tolist()
             _check_whole(tokenizer, texts, [documents.ids[a + 1 : b].tolist() for a, b in pairwise(ends)])
+        documents = told.ask(documents, behind)
         out.append(score.nll(model, documents, window=window, precision=config.precision).nats)
     return out
 
