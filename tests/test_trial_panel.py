@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from test_trial import CONFIG, WORDS, carry_out, documents, inputs, pool, tokenizer, write
@@ -248,12 +247,29 @@ def test_a_sample_that_does_not_say_so_is_the_whole_mix(tmp_path: Path):
     assert any("The sample of mix does not say how large" in c for c in found["caveats"])
 
 
-def test_repeated_text_is_cut_between_characters():
-    offsets, data = cutting.first_bytes(pa.chunked_array([pa.array(["ab", "é"], pa.large_string())]), 4)
-    for budget, text in [(3, "ab"), (4, "abé"), (5, "abéa"), (7, "abéab"), (8, "abéabé"), (9, "abéabéa")]:
-        starts, out = cutting.repeat(offsets, data, budget)
-        assert out[: starts[-1]].tobytes().decode() == text
-    assert starts.tolist() == [0, 2, 4, 6, 8, 9, 9]
+def test_an_ngram_counts_repeated_text_once(tmp_path: Path):
+    """Twice the counts would make an n-gram too sure of itself; read four times, a quarter is worth a quarter."""
+    given = inputs(tmp_path, mix=documents("target", 450, 3))
+    declare(given["arm:mix"], 10**6)
+    for arm in ("random", "random'"):
+        declare(given[f"arm:{arm}"], 10**9)
+    found = carry_out(replace(QUICK, final_tokens=1_000_000), given)
+    quarter = carry_out(replace(QUICK, ngram_bytes=CONFIG.ngram_bytes // 4), given)
+    bits = found["instruments"]["ngram"]["bpb"]["mix"]
+    assert bits == pytest.approx(quarter["instruments"]["ngram"]["bpb"]["mix"], rel=1e-3)
+    assert {r["bytes"] for r in found["instruments"]["ngram"]["trained"]["mix"]} == {CONFIG.ngram_bytes}
+    assert any("repetition at its worst" in c for c in found["caveats"])
+    assert not any("repetition at its worst" in c for c in quarter["caveats"])
+
+
+def test_a_control_is_repeated_as_its_mix_is(tmp_path: Path):
+    """It is drawn as a sample, and the size of that sample is nobody's mix."""
+    given = inputs(tmp_path, mix=documents("target", 450, 3), source_matched=documents("target", 450, 4))
+    for arm, size in {"random": 10**9, "random'": 10**9, "mix": 10**6, "source_matched": 10**5}.items():
+        declare(given[f"arm:{arm}"], size)
+    found = carry_out(replace(QUICK, final_tokens=1_000_000), given)
+    assert found["epochs"]["mix"]["epochs"] == found["epochs"]["source_matched"]["epochs"] == 4.0
+    assert found["verdicts"]["mix"]["explained_by"] == ["source mix"]  # the same words, repeated as often
 
 
 # ------------------------------------------------------------------------------------------------- a GPU, a base

@@ -3,7 +3,7 @@
 *Epochs.* A tiny trial reads everything once, and so favours cuts so strict that the training they are meant for would
 have to repeat them. With ``final_tokens`` each arm's unique text shrinks until it is repeated in the trial as often as
 there; budgets, which count what is read, stay equal. How much text the whole mix has is in the metadata of its sample
-(``curate.of``, JSON with ``bytes``); a sample without it is taken to be the whole mix.
+(``curate.of``, JSON with ``bytes``); a sample without it is taken to be the whole mix. A control is as large as its mix.
 """
 
 import json
@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from curate.errors import BadInput
 from curate.text import string_buffers
 from curate.trials import masks, told
-from curate.trials.arms import BASELINES
+from curate.trials.arms import BASELINES, arms_of
 from curate.trials.encoding import encode, encode_spans, open_tokenizer
 from curate.trials.settings import MOST_EPOCHS, Trial, sample_bytes
 
@@ -86,6 +86,9 @@ class Chunks:
 def repeated_of(config: Trial, arms: Sequence[str], inputs: Mapping[str, Path]) -> dict[str, Repeated]:
     """How often each arm is read."""
     whole = {arm: _whole(inputs[f"arm:{arm}"]) for arm in arms}
+    for arm, mix in arms_of(inputs).controls.items():
+        if arm in whole and mix in whole:
+            whole[arm] = whole[mix]  # a control stands for a mix of that size, not for the sample that was drawn of it
     pool = whole["random"][0]
     if config.final_tokens is None:
         return {arm: Repeated(size, known, size / pool, None, 1.0) for arm, (size, known) in whole.items()}
@@ -391,15 +394,3 @@ def first_bytes_of(offsets: np.ndarray, data: np.ndarray, budget: int) -> tuple[
     while offsets[0] < end < offsets[-1] and data[end] & 0xC0 == 0x80:  # in the middle of a UTF-8 character
         end -= 1
     return np.minimum(offsets, end), data
-
-
-def repeat(offsets: np.ndarray, data: np.ndarray, budget: int) -> tuple[np.ndarray, np.ndarray]:
-    """Documents read again from the first on until ``budget`` bytes are read; the last one is cut."""
-    data = data[int(offsets[0]) : int(offsets[-1])]
-    ends = offsets[1:] - offsets[0]
-    size = len(data)
-    if size == 0 or size >= budget:
-        return first_bytes_of(np.concatenate([[0], ends]), data, budget)
-    times = -(-budget // size)
-    again = (ends[None, :] + size * np.arange(times)[:, None]).ravel()
-    return first_bytes_of(np.concatenate([[0], again]), np.tile(data, times), budget)

@@ -27,6 +27,11 @@ SMALL = {
 ONCE = "Each chunk was seen once: what it costs to repeat a small mix up to a large budget was not tested."
 LAST = "Effects of what is read last, as in an annealing phase, do not show in a run of this size."
 APART = 0.1  # share of text by which a draw's sources may differ from the mix's before it is said
+WORST = (
+    "The n-gram takes nothing from reading text again, where a network takes almost as much from four readings as from "
+    "new text (Muennighoff et al. 2023): it shows repetition at its worst. Where mixes differ in it, let the "
+    'transformer decide: instruments=("transformer",).'
+)
 FEW = 3  # inputs that are named one by one where they hold words of test documents
 GUARD_FIX = (
     "A gain may be due to them: fit contamination.index on the target's held-out documents, and keep what is clean "
@@ -251,6 +256,8 @@ def caveats_of(
             out.append(f"{s.kind} {s.name}: {len(s.items)} documents only, too few to see much.")
     if config.final_tokens:
         out += _repetition(repeated)
+        if "ngram" in config.instruments and len({r.epochs for r in repeated.values()}) > 1:
+            out.append(WORST)
     return out
 
 
