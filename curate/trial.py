@@ -287,12 +287,12 @@ def conclude(
 experiment = Experiment(
     jobs=jobs, work=work, conclude=conclude, reads={}, takes=(masks.SPANS, told.METADATA), tables=kept,
     needs=Needs(alone=True, extras=("train",)),
-    numerics=Numerics(device="cpu", dtype="float32", threads=1, batch="one run a process"), version="9",
+    numerics=Numerics(device="cpu", dtype="float32", threads=1, batch="one run a process"), version="10",
 )  # fmt: skip
 experiment_gpu = Experiment(
     jobs=jobs, work=work, conclude=conclude, reads={}, takes=(masks.SPANS, told.METADATA), tables=kept,
     needs=Needs(gpus=1, alone=True, extras=("train",)),
-    numerics=Numerics(device="cuda", dtype="bfloat16", threads=1, batch="one seed a process"), version="9",
+    numerics=Numerics(device="cuda", dtype="bfloat16", threads=1, batch="one seed a process"), version="10",
 )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 *Epochs.* A tiny trial reads everything once, and so favours cuts so strict that the training they are meant for would
 have to repeat them. With ``final_tokens`` each arm's unique text shrinks until it is repeated in the trial as often as
 there; budgets, which count what is read, stay equal. How much text the whole mix has is in the metadata of its sample
-(``curate.of``, JSON with ``bytes``); a sample without it is taken to be the whole mix. A control is as large as its mix.
+(``curate.of``, JSON with ``bytes``); a sample without it is taken to be the whole mix, a control as large as its mix.
 """
 
 import json
