@@ -43,7 +43,7 @@ from curate.plan import (
     walk,
 )
 from curate.stage import Grain, Needs, PerPart, Stage, arrow_type
-from curate.store import Store
+from curate.store import Overtaken, Store
 
 NOTHING = Needs()
 BATCH_ITEMS = 16  # small parts of a task, so that what it returns stays below 10 kB
@@ -116,7 +116,11 @@ class Recorded:
 
     def __call__(self, batch: Sequence[tuple[str, Any]]) -> dict[str, Any]:
         """Carry out the task on some (name, item), one after the other."""
-        return {"receipts": [self._one(name, item) for name, item in batch]}
+        try:
+            with self.store.together():
+                return {"receipts": [self._one(name, item) for name, item in batch]}
+        except Overtaken:  # by another run, with other values: theirs count, and are found now
+            return {"receipts": [self._one(name, item) for name, item in batch]}
 
     def _one(self, name: str, item: Any) -> dict[str, Any]:
         return dict(self.store.put_json(f"{self.receipts}/{name}.json", self.task(item)))

@@ -153,7 +153,8 @@ def run(
     store.check_writable()
     watch = Silent() if watch is None else watch
     runner = Runner(plan, store, open_engine, content, watch, on_error, _latest(store, name))
-    check_versions(runner, same_code)
+    with store.together(either=True):
+        check_versions(runner, same_code)
     folder = f"runs/{name}-{plan_identity(runner)}"
     if store.exists(f"{folder}/manifest.json"):
         manifest = dict(store.get_json(f"{folder}/manifest.json"))
@@ -165,20 +166,21 @@ def run(
                     )
         return Outcome(folder, manifest, 0)
     began = time.time()
-    store.publish(f"{folder}/config.toml", config.encode())
-    store.put_json(f"{folder}/environment.json", environment())
-    store.put_json(
-        f"{folder}/plan.json",
-        [
-            {
-                "label": runner.labels[id(n)],
-                "where": n.where,
-                "kind": type(n).__name__.lower(),
-                "above": [runner.labels[id(a)] for a in above(n)],
-            }
-            for n in runner.nodes
-        ],
-    )
+    with store.together(either=True):
+        store.publish(f"{folder}/config.toml", config.encode())
+        store.put_json(f"{folder}/environment.json", environment())
+        store.put_json(
+            f"{folder}/plan.json",
+            [
+                {
+                    "label": runner.labels[id(n)],
+                    "where": n.where,
+                    "kind": type(n).__name__.lower(),
+                    "above": [runner.labels[id(a)] for a in above(n)],
+                }
+                for n in runner.nodes
+            ],
+        )
     try:
         mixes: dict[str, Any] = {}
         trials: dict[str, Any] = {}
@@ -197,7 +199,8 @@ def run(
         for label in trials:
             for table, path in runner.steps[label].pop("tables", {}).items():
                 store.link(path, f"{folder}/records/{label.replace(' #', '-')}/{table}")
-        accounts = account(runner, folder)
+        with store.together(either=True):
+            accounts = account(runner, folder)
         manifest = {
             "name": name,
             "folder": folder,
@@ -219,7 +222,8 @@ def run(
             },
         }
         if finish is not None:
-            finish(store, folder, manifest)
+            with store.together(either=True):
+                finish(store, folder, manifest)
     finally:
         runner.close()
     return Outcome(folder, dict(store.put_json(f"{folder}/manifest.json", manifest)), max(1, runner.computed))

@@ -23,6 +23,7 @@ LAYERS = [
     },
     {"curate.command"},
     {"curate.trying"},
+    {"curate.commands"},
     {"curate.cli"},
 ]
 # The machine's modules, lowest first: each may import those before it.

@@ -4,6 +4,7 @@ A mistake is answered in three lines, never with a traceback: what, where, how t
 was read, 1 that the run stopped, 0 that it is done.
 """
 
+import inspect
 import json
 import os
 import re
@@ -14,7 +15,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from curate import sources
+from curate import cli, command, commands, sources
 from curate.errors import BadInput
 
 WORDS = "river stone light morning window letter harbour winter engine copper garden thread market bridge".split()
@@ -145,7 +146,7 @@ def test_ctrl_c_says_how_to_go_on(curate, first, monkeypatch):
     """typer answers Ctrl-C itself, with an exit and without a word."""
     from curate import command
 
-    def interrupted(*_):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(command, "run", interrupted)
@@ -219,8 +220,8 @@ def test_a_mistyped_command_is_a_usage_error(curate):
 def test_help_names_every_command(curate):
     code, out, _ = curate("--help")
     assert code == 0
-    for command in ("run", "plan", "report", "explain", "doctor", "init"):
-        assert re.search(rf"\b{command}\b", out)
+    for verb in ("run", "plan", "report", "explain", "doctor", "init"):
+        assert re.search(rf"\b{verb}\b", out)
 
 
 def test_doctor_says_what_is_installed(curate):
@@ -260,3 +261,32 @@ def test_kernels_that_no_process_has_used_for_a_month_are_removed(tmp_path):
     mine.rmdir()
     start()
     assert mine.exists() and recent.exists() and not old.exists()
+
+
+PLAIN = [
+    ["run", "p.py", "--out", "o"],
+    ["run", "p.py", "--set", "a=1", "--set", "b=[2, 3]", "--workers", "2", "--same-code", "--on-error", "fail"],
+    ["run", "--engine", "dask", "--cluster", "tcp://x:1", "--memory", "1GiB", "p.py", "--config", "c.toml"],
+]
+NOT_PLAIN = [
+    [], ["run"], ["run", "--help"], ["run", "a.py", "b.py"], ["run", "p.py", "--workers", "two"], ["plan", "p.py"],
+    ["run", "p.py", "--workers"], ["run", "p.py", "--out=x"], ["run", "p.py", "--set", "--out"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", PLAIN, ids=" ".join)
+def test_plain_words_mean_what_typer_takes_them_for(words, monkeypatch):
+    taken = []
+    signature = inspect.signature(command.run)
+    monkeypatch.setattr(command, "run", lambda *a, **k: taken.append(signature.bind(*a, **k).arguments))
+    monkeypatch.setattr(sys, "argv", ["curate", *words])
+    with pytest.raises(SystemExit):
+        cli.start()
+    commands.app(words, standalone_mode=False)
+    assert taken[0] == taken[1]
+    assert {k: type(v) for k, v in taken[0].items()} == {k: type(v) for k, v in taken[1].items()}
+
+
+@pytest.mark.parametrize("words", NOT_PLAIN, ids=" ".join)
+def test_typer_looks_at_all_other_words(words):
+    assert cli.plain_run(words) is None

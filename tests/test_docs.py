@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from curate.cli import app
+from curate.commands import app
 from curate.engines.local import Local
 from curate.run import run
 from curate.store import Store

@@ -1,10 +1,13 @@
 """A store publishes once: whoever comes second uses what the first published; nothing is ever half there."""
 
+import os
+import pickle
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -12,8 +15,9 @@ from test_run import recipe
 
 from curate.engines.local import Local
 from curate.errors import BadInput
+from curate.evaluate import Recorded
 from curate.run import run
-from curate.store import Store, decode, encode
+from curate.store import Overtaken, Store, decode, encode
 
 
 @pytest.fixture(params=["local", "memory", "s3"])
@@ -95,3 +99,133 @@ def test_a_run_on_an_object_store_is_the_same(s3, tmp_path):
     assert on_s3.manifest["values"] == on_disk.manifest["values"]
     shard = on_s3.manifest["mixes"]["most"]["shards"][0]
     assert Store(s3).get_table(f"{on_s3.folder}/mixes/most/{shard['name']}").num_rows == shard["rows"]
+
+
+def test_what_is_published_together_is_seen_here_at_once_and_by_others_when_it_is_safe(tmp_path, monkeypatch):
+    store, other = Store(str(tmp_path)), []
+    safe = []
+    monkeypatch.setattr("os.fsync", lambda handle: safe.append(Path(f"/proc/self/fd/{handle}").readlink().name))
+    linked = []
+    link = os.link
+    monkeypatch.setattr("os.link", lambda a, b: (linked.append((Path(a).name in safe, Path(b).name)), link(a, b)))
+
+    def look():
+        other.append((store.exists("d/b"), store.names("d")))
+
+    with store.together():
+        assert store.publish("d/b", b"first")
+        assert not store.publish("d/b", b"second")
+        assert store.put_json("d/a", [1]) == store.get_json("d/a") == [1]
+        assert store.read("d/b") == b"first"
+        assert store.read_range("d/b", 1, 3) == b"ir"
+        assert store.names("d") == ["a", "b"]
+        assert store.exists("d/b")
+        watching = threading.Thread(target=look)
+        watching.start()
+        watching.join()
+    assert other == [(False, [])]
+    assert linked == [(True, "b"), (True, "a")]
+    assert store.names("d") == ["a", "b"]
+    assert not list((tmp_path / "tmp").iterdir())
+
+
+def test_what_was_published_before_an_error_stays(tmp_path):
+    store = Store(str(tmp_path))
+
+    def task():
+        with store.together():
+            store.publish("a", b"1")
+            _ = 1 / 0
+
+    with pytest.raises(ZeroDivisionError):
+        task()
+    assert store.read("a") == b"1"
+
+
+def test_a_block_is_told_that_others_published_something_else(tmp_path):
+    store = Store(str(tmp_path))
+
+    def others(path, data):
+        thread = threading.Thread(target=store.publish, args=(path, data))
+        thread.start()
+        thread.join()
+
+    with store.together():
+        store.publish("same", b"1")
+        others("same", b"1")
+
+    def task():
+        with store.together():
+            store.publish("a", b"ours")
+            others("a", b"theirs")
+            store.publish("b", b"made of ours")
+
+    with pytest.raises(Overtaken):
+        task()
+    assert store.read("a") == b"theirs"
+    assert not store.exists("b")
+    with store.together(either=True):
+        store.publish("c", b"ours")
+        others("c", b"theirs")
+    assert store.read("c") == b"theirs"
+
+
+def test_after_a_while_files_are_published_one_by_one(tmp_path, monkeypatch):
+    store = Store(str(tmp_path))
+    with store.together():
+        store.publish("a", b"1")
+        assert not (tmp_path / "a").exists()
+        monkeypatch.setattr("curate.store.PATIENCE", 0.0)
+        store.publish("b", b"2")
+        assert (tmp_path / "a").exists()
+        assert (tmp_path / "b").exists()
+        (tmp_path / "c").write_bytes(b"theirs")
+        assert not store.publish("c", b"ours")
+
+
+def test_a_task_that_was_overtaken_rests_on_what_others_published(tmp_path):
+    store = Store(str(tmp_path))
+    raced = []
+
+    def task(item):
+        made = store.put_json("score", {"by": "us"})
+        if not raced:
+            raced.append(1)
+            thread = threading.Thread(target=store.publish, args=("score", b'{"by": "them"}'))
+            thread.start()
+            thread.join()
+        return {"score": made}
+
+    assert Recorded(task, store, "receipts")([("one", None)]) == {"receipts": [{"score": {"by": "them"}}]}
+    assert store.get_json("receipts/one.json") == {"score": {"by": "them"}}
+
+
+def test_a_table_is_remembered_as_it_would_be_decoded(tmp_path):
+    store = Store(str(tmp_path))
+    table = pa.table({
+        "n": pa.array([1, None, 3], pa.uint64()), "text": pa.array(["a", None, "b"], pa.large_string()),
+        "key": pa.array([b"x" * 16] * 3, pa.binary(16)), "yes": pa.array([True, None, False]),
+    }).replace_schema_metadata({"curate.values": "v"})  # fmt: skip
+    chunked = pa.concat_tables([table.slice(0, 1), table.slice(1)])
+    store.put_table("t", chunked)
+    for columns in (None, ["text", "n", "none"]):
+        remembered = store.get_table("t", columns)
+        assert remembered.equals(Store(str(tmp_path)).get_table("t", columns), check_metadata=True)
+        assert [c.num_chunks for c in remembered.columns] == [1] * remembered.num_columns
+    assert pickle.loads(pickle.dumps(store)).get_table("t").equals(table)
+    lists = pa.table({"lists": pa.array([[1], None, []], pa.large_list(pa.uint64()))})
+    store.put_table("lists", lists)
+    assert store.get_table("lists").equals(Store(str(tmp_path)).get_table("lists"), check_metadata=True)
+    store.remove("t")
+    with pytest.raises(FileNotFoundError):
+        store.get_table("t")
+
+
+def test_what_is_remembered_is_bounded(tmp_path, monkeypatch):
+    store = Store(str(tmp_path))
+    monkeypatch.setattr("curate.store.REMEMBERED", 100)
+    monkeypatch.setattr("curate.store.REMEMBERED_MOST", 60)
+    for name, size in (("a", 40), ("b", 80), ("c", 40), ("d", 40)):
+        store.put_table(name, pa.table({"n": pa.array(bytes(size), pa.uint8())}))
+    assert list(store._remembered.tables) == ["c", "d"]
+    assert store.get_table("b").num_rows == 80
