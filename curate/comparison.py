@@ -141,6 +141,11 @@ def pipeline(config: Comparison) -> Plan:
             f"no inputs are called {', '.join(unknown)}", where="curate trial, spans",
             fix=f"some of: {', '.join(MASKED)}",
         )  # fmt: skip
+    if config.split_column is None and config.trial.split != "test":
+        raise BadPlan(
+            f"there is no split {config.trial.split!r}: the targets' files say nothing of splits", where="curate trial",
+            fix="give --split-column, so that what chooses a mix is not what confirms it",
+        )  # fmt: skip
     check_base(config)
     columns_of(config)
     pool = documents(config, *next(iter(named([config.against], "pool").items())), "against")

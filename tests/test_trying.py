@@ -229,6 +229,15 @@ def test_sweeps_that_make_no_sense(curate, corpus, tmp_path):
     assert code == 2 and "there is no complete run 'gone'" in err
 
 
+def test_a_sweep_never_chooses_on_what_it_confirms_on(curate, corpus, tmp_path):
+    """Folders without splits: their validation documents would be the test documents."""
+    arguments = ["--against", "pool.parquet", "--target", "target.parquet", *SMALL, "--set", "trial.subsamples=2"]
+    assert curate("trial", "mixes/half", *arguments)[0] == 0
+    [run] = conclusions(tmp_path)
+    code, _, err = curate("sweep", run, "trial.delta=2,3")
+    assert code == 2 and "there is no split 'validation'" in err and "--split-column" in err, err
+
+
 def test_a_test_set_that_is_used_again_asks_for_more(curate, corpus, tmp_path):
     def judge(*more):
         code, out, err = curate(
