@@ -350,8 +350,9 @@ def funnel(manifest: dict[str, Any], mix: str) -> Table:
             lost_rows = ", ".join(losses + ([f"{step['quarantined']:,} quarantined"] if step["quarantined"] else []))
             table.add_row(label, f"{step['rows_out']:,}", megabytes(step["text_bytes"]), "", lost_rows)
         elif step["kind"] == "keep":
-            gone = {w: sum(v.get(w, 0) for v in step["lost"].values()) for w in step["in"]}
-            tokens = f"{step['in']['tokens'] - gone['tokens']:,}" if "tokens" in step["in"] else ""
+            counted = {"text_bytes": 0, **step["in"]}  # over no part at all nothing was counted
+            gone = {w: sum(v.get(w, 0) for v in step["lost"].values()) for w in counted}
+            tokens = f"{counted['tokens'] - gone['tokens']:,}" if "tokens" in counted else ""
             ranked = sorted(step["dropped"].items(), key=lambda kv: -kv[1])
             reasons = ", ".join(f"{k} {n:,}" for k, n in ranked[:3])
             if len(ranked) > 3:
@@ -359,7 +360,7 @@ def funnel(manifest: dict[str, Any], mix: str) -> Table:
             table.add_row(
                 label,
                 f"{step['rows_out']:,}",
-                megabytes(step["in"]["text_bytes"] - gone["text_bytes"]),
+                megabytes(counted["text_bytes"] - gone["text_bytes"]),
                 tokens,
                 reasons or "nothing",
             )
@@ -383,6 +384,14 @@ def contrasts(verdict: dict[str, Any]) -> Table:
             interval = f"{c['low']:+.1f} to {c['high']:+.1f} ({100 * c['level']:.3g} %)"
             seen = f"{c['detectable']:.1f}" if "detectable" in c else ""
             table.add_row(name, what, f"{c['estimate']:+.1f}", interval, seeds, seen)
+        for key, kind in (("per_target", "target"), ("guards", "guard")):
+            for which, by_mix in x.get(key, {}).items():
+                for mix, c in by_mix.items():
+                    interval = f"{c['low']:+.1f} to {c['high']:+.1f} ({100 * c['level']:.3g} %)"
+                    cost = ", a cost" if c.get("cost") else ""
+                    seeds = " ".join(f"{d:+.1f}" for d in c["deltas"])
+                    what = f"{mix} on {kind} {which}{cost}"
+                    table.add_row(name, what, f"{c['estimate']:+.1f}", interval, seeds, "", style="dim")
     return table
 
 
@@ -392,6 +401,11 @@ def megabytes(n: float) -> str:
         if n >= size:
             return f"{n / size:,.1f} {unit}"
     return f"{n:.0f} B"
+
+
+def shown(store: Store, path: str) -> str:
+    """A path of the store as the user can give it again: with the protocol of a store that is not on this machine."""
+    return store.full(path) if store.local else f"{store.url.rstrip('/')}/{path}"
 
 
 def show_lost(manifest: Mapping[str, Any], store: Store) -> None:
@@ -424,9 +438,9 @@ def show(outcome: Outcome, store: Store) -> None:
         said = len(verdict["caveats"]) + len(verdict["not_tested"])
         console.print(f"{said} caveats and things that were not tested: see the report", style="dim", highlight=False)
     for label, path in outcome.manifest.get("artifacts", {}).items():
-        console.print(f"{label}  {store.full(path)}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"{label}  {shown(store, path)}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"values  {outcome.manifest['values']}", highlight=False)
-    console.print(f"report  {store.full(outcome.folder)}/report.html", highlight=False, soft_wrap=True)
+    console.print(f"report  {shown(store, outcome.folder)}/report.html", highlight=False, soft_wrap=True)
 
 
 # ── plan ─────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -130,6 +130,36 @@ def test_why_rows_were_lost_is_told_at_once(curate, first):
     assert "more causes: see the report" in out
 
 
+NOTHING = """
+import polars as pl
+
+from curate import select, sources
+from curate.plan import plan, read, write
+
+
+def pipeline():
+    docs = read(sources.jsonl("nothing.jsonl")).keep(pl.col("text_bytes") > 5, because="short")
+    return plan(write({"all": docs.select(select.uniform(label="all"), rows=5)}))
+"""
+
+
+def test_a_corpus_of_nothing_is_told_too(curate):
+    """A rule over no part at all has counted nothing: the funnel says 0, and the run is complete."""
+    Path("nothing.jsonl").write_text("", encoding="utf-8")
+    Path("none.py").write_text(NOTHING, encoding="utf-8")
+    code, out, err = curate("run", "none.py")
+    assert (code, err) == (0, "")
+    assert re.search(r"keep \(short\)\W+0\W+0 B", out)
+
+
+def test_paths_of_a_remote_store_can_be_given_again(tmp_path):
+    from curate.command import shown
+    from curate.store import Store
+
+    assert shown(Store("memory://bucket/store/"), "runs/a") == "memory://bucket/store/runs/a"
+    assert shown(Store(str(tmp_path)), "runs/a") == f"{tmp_path}/runs/a"
+
+
 def test_a_misspelt_keyword_is_answered_with_the_right_one(curate, first):
     right = "minhash.MinHash("
     text = first.read_text(encoding="utf-8")

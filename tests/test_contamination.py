@@ -434,6 +434,18 @@ def test_items_of_files(tmp_path):
         files_of_items(str(tmp_path / "*.none")).listing()
 
 
+def test_items_of_a_folder(tmp_path):
+    """Files of items at any depth; what is called otherwise, and what is hidden, is none."""
+    (tmp_path / "evals" / "more").mkdir(parents=True)
+    for name in ("a.jsonl", "more/b.parquet", "c.jsonl.gz", "README.md", ".hidden.jsonl"):
+        (tmp_path / "evals" / name).write_bytes(b"")
+    listed = files_of_items(str(tmp_path / "evals")).listing()
+    assert [Path(file.path).name for file in listed] == ["a.jsonl", "c.jsonl.gz", "b.parquet"]
+    (tmp_path / "none").mkdir()
+    with pytest.raises(BadInput, match="no file matches"):
+        files_of_items(str(tmp_path / "none")).listing()
+
+
 def test_the_index_does_not_depend_on_how_rows_are_chunked(tmp_path):
     rows = items(("t", "a", LINCOLN), ("t", "b", "another text of at least eight words or more"))
     index(rows, Contamination(), tmp_path)

@@ -50,13 +50,14 @@ NUMBERED = (("sol1", "sol2"), ("option1", "option2"), ("ending0", "ending1", "en
 GOLD = ("gold", "answerKey", "label", "answer", "answer_idx", "correct", "correct_option")
 NAMES = ("id", "task_id", "question_id", "idx", "ind", "uid", "example_id")
 FRAME = re.compile(r"^\s*(question|problem|q)\s*:\s*|\s*\b(answer|solution|a)\s*:\s*$", re.IGNORECASE)
+ITEM_FILE = re.compile(r"(^|/)[^/._][^/]*\.(jsonl|ndjson|json|parquet|pq)(\.gz|\.zst)?$")  # of a folder
 BATCH = 5_000               # items made into a piece at a time
 LINE_BYTES = 64_000_000     # a longer line is no item
 SCHEMA = pa.schema({"id": TEXT, "text": TEXT, "source": TEXT, "extra": TEXT})
 
 
 def items(*urls: str, task: str | None = None, every_choice: bool = False) -> "Items":
-    """Files of evaluation items: JSON Lines (plain, ``.gz``, ``.zst``) or Parquet.
+    """Files of evaluation items: JSON Lines (plain, ``.gz``, ``.zst``) or Parquet; patterns and folders of such.
 
     Args:
         urls: files or patterns, local or behind any fsspec URL.
@@ -169,13 +170,17 @@ class Items:
             try:
                 paths = fs.glob(path) if re.search(r"[*?\[]", path) else [path]
                 infos = [fs.info(each) for each in sorted(paths)]
+                if len(infos) == 1 and infos[0]["type"] == "directory":
+                    found_below = fs.find(path, detail=True)
+                    infos = [found_below[each] for each in sorted(found_below) if ITEM_FILE.search(each)]
             except OSError as error:
                 raise BadInput(
                     f"{url} cannot be listed: {error}", where=self.name, fix="correct the location or access"
                 ) from error
             files = [info for info in infos if info["type"] == "file"]
             if not files:
-                raise BadInput(f"no file matches {url}", where=self.name, fix="correct the location or the pattern")
+                raise BadInput(f"no file matches {url}", where=self.name,
+                               fix="name files, a pattern, or a folder of .jsonl or .parquet files")
             for info in files:
                 token = next((f"{n}={info[n]}" for n in ("ETag", "sha256", "mtime", "LastModified") if info.get(n)), "")
                 whole = info["name"] if "file" in fs.protocol else fs.unstrip_protocol(info["name"])
