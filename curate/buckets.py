@@ -50,7 +50,8 @@ def put_buckets(store: Store, path: str, table: pa.Table, buckets: np.ndarray) -
     A table without rows is bucket 0, so that its schema is not lost.
     """
     if len(buckets) and (buckets[:-1] > buckets[1:]).any():
-        order = np.argsort(buckets, kind="stable")
+        small = 0 <= buckets.min() and buckets.max() < 1 << 16  # numpy deals out 16 bits, and merges what is longer
+        order = np.argsort(buckets.astype(np.uint16) if small else buckets, kind="stable")
         table, buckets = taken(table, order), buckets[order]
     table = combined(table)
     found, starts = np.unique(buckets, return_index=True) if len(buckets) else (np.zeros(1, int), np.zeros(1, int))

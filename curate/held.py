@@ -1,8 +1,9 @@
-"""Texts that this process has decoded and will want again: signed, verified, then written.
+"""Columns that this process has decoded and will want again: texts are signed, verified, then written.
 
-Where tasks run in the process that runs the pipeline (the local engine), a part's document columns (``text`` and
-``extra``) are kept as they are first read, up to a bound in bytes, and later steps take them from memory instead of
-decoding Parquet again. What is kept is the same Arrow data that would be decoded, so nothing depends on it but time.
+Where tasks run in the process that runs the pipeline (the local engine), a part's columns are kept as they are first
+read, up to a bound in bytes, and later steps take them from memory instead of decoding Parquet again: those that every
+document carries by the part's content, those of a sidecar by the file's path (a published file never changes). What is
+kept is the same Arrow data that would be decoded, so nothing depends on it but time.
 
 What came first stays. Every step goes through the parts in the same order, and of a cycle that is longer than the
 memory, the least recently used part is always the next one wanted: evicting it would leave nothing to find. A part
@@ -36,7 +37,7 @@ def keeping(most: int) -> Iterator[None]:
 
 
 def put(of: str, columns: Mapping[str, pa.ChunkedArray]) -> None:
-    """Keep columns of the part whose content is ``of``, all rows, where there is room for them."""
+    """Keep columns of the part whose content is ``of``, or of the file ``of``, all rows, where there is room."""
     global _bytes
     with _lock:
         new = {(of, name): column for name, column in columns.items() if (of, name) not in _columns}
@@ -47,7 +48,7 @@ def put(of: str, columns: Mapping[str, pa.ChunkedArray]) -> None:
 
 
 def get(of: str, name: str) -> pa.ChunkedArray | None:
-    """A column of a part, or None."""
+    """A column of a part or a file, or None."""
     return _columns.get((of, name))
 
 

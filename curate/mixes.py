@@ -22,12 +22,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.buckets import Layout, Shelf, put_buckets
-from curate.columns import ADDRESS
+from curate.columns import ADDRESS, TEXT
 from curate.hashing import halves, keyed, mix64
+from curate.kernels import njit
 from curate.order import SIGN, TOP, score_words
 from curate.parts import Columns, View, living_rows
 from curate.stage import Direction
 from curate.store import Store
+from curate.text import string_buffers
 
 DIGIT = 20
 LABEL = "write"
@@ -271,6 +273,7 @@ class Straight:
         """Publish the rows of one shard."""
         others = [n for n in self.columns if n != "text"]
         found: list[tuple[pa.Table, np.ndarray, pa.Table]] = []
+        texts: list[tuple[pa.ChunkedArray, np.ndarray]] = []
         for view in self.views:
             columns = Columns(self.store, view)
             rows = living_rows(self.store, view)
@@ -280,12 +283,37 @@ class Straight:
             if copies.num_rows:
                 index = copies[INDEX].to_numpy()
                 table = columns.get(others, rows, with_address=True).take(pa.array(index))
-                text = columns.get(["text"], np.arange(view.part.rows))["text"].take(pa.array(rows[index]))
-                found.append((copies, halves(read["key"])[index], table.append_column("text", text)))
+                texts.append((columns.get(["text"], np.arange(view.part.rows))["text"], rows[index]))
+                found.append((copies, halves(read["key"])[index], table))
         order = _order(pa.concat_tables([each[0] for each in found]), np.concatenate([each[1] for each in found]))
         table = pa.concat_tables([each[2] for each in found]).combine_chunks().take(pa.array(order))
-        out = table.select(list(self.columns))
+        out = table.append_column("text", _gathered(texts, order)).select(list(self.columns))
         return _publish(self.store, self.home, shard, self.route.buckets, out, table[ADDRESS].to_numpy())
+
+
+def _gathered(texts: Sequence[tuple[pa.ChunkedArray, np.ndarray]], order: np.ndarray) -> pa.Array:
+    """Of several columns of text, each with the rows that are wanted of it, all those in one order; each moves once."""
+    buffers = [(*string_buffers(column), rows) for column, rows in texts]
+    sizes = np.concatenate([offsets[rows + 1] - offsets[rows] for offsets, _, rows in buffers])
+    ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes[order])])
+    starts = np.empty(len(order), np.int64)
+    starts[order] = ends[:-1]
+    out = np.empty(int(ends[-1]), np.uint8)
+    first = 0
+    for offsets, data, rows in buffers:
+        _lay_out(offsets, data, rows, starts[first : first + len(rows)], out)
+        first += len(rows)
+    return pa.Array.from_buffers(TEXT, len(order), [None, pa.py_buffer(ends), pa.py_buffer(out)])
+
+
+@njit(cache=True, nogil=True)
+def _lay_out(offsets, data, rows, starts, out):  # type: ignore[no-untyped-def]
+    """Copy the strings at ``rows`` to where each of them starts."""
+    for i in range(len(rows)):
+        first = offsets[rows[i]]
+        at = starts[i]
+        for k in range(offsets[rows[i] + 1] - first):
+            out[at + k] = data[first + k]
 
 
 def _order(copies: pa.Table, keys: np.ndarray) -> np.ndarray:

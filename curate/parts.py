@@ -65,10 +65,10 @@ def rows_path(part: Part) -> str:
 
 def living_rows(store: Store, view: View) -> np.ndarray:
     """Row numbers that live, int64, ascending."""
-    rows = store.get_table(base_path(view.part), [ROW])[ROW].to_numpy()
+    rows = _base(store, view.part, [ROW])[ROW].to_numpy()
     if view.dropped is None:
         return np.asarray(rows)
-    gone = store.get_table(view.dropped, [ROW])[ROW].to_numpy()
+    gone = _kept(store, view.dropped, f"{store.url}/{view.dropped}", [ROW])[ROW].to_numpy()
     return np.setdiff1d(rows, gone, assume_unique=True)
 
 
@@ -109,7 +109,7 @@ class Columns:
         part = self.view.part
         for place, wanted in sorted(by_place.items()):
             if place == BASE:
-                table = self.store.get_table(base_path(part), [ROW, *wanted])
+                table = _base(self.store, part, [ROW, *wanted])
                 rows = table[ROW].to_numpy()
                 for name in set(wanted) - set(table.column_names):  # only other sources declare it
                     table = table.append_column(name, pa.nulls(len(rows), part.source.columns[name]))
@@ -140,9 +140,28 @@ class Columns:
         return table
 
 
+def _base(store: Store, part: Part, columns: Sequence[str]) -> pa.Table:
+    """Columns of a part's base sidecar, those that it has."""
+    return _kept(store, base_path(part), part.of, columns)
+
+
+def _kept(store: Store, path: str, of: str, columns: Sequence[str]) -> pa.Table:
+    """Columns of a published file, those that it has, from memory where they are kept there under ``of``."""
+    found = {name: column for name in columns if (column := held.get(of, name)) is not None}
+    if len(found) < len(columns):
+        read = store.get_table(path, [name for name in columns if name not in found])
+        found |= {name: read[name] for name in read.column_names}
+        held.put(of, {name: read[name] for name in read.column_names})
+    return pa.table({name: found[name] for name in columns if name in found})
+
+
 def fragments(store: Store, directory: str, columns: Sequence[str] | None) -> pa.Table:
     """All fragments of a sidecar, in row order; some of its columns, or all."""
-    tables = [store.get_table(f"{directory}/{name}", columns) for name in store.names(directory)]
+    paths = [f"{directory}/{name}" for name in store.names(directory)]
+    if columns is None:
+        tables = [store.get_table(path) for path in paths]
+    else:
+        tables = [_kept(store, path, f"{store.url}/{path}", columns) for path in paths]
     if not tables:
         raise RowsLost(
             f"{directory} has no sidecar", where=store.url, fix="files of the store were removed; use a new one"

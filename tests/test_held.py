@@ -8,9 +8,12 @@ from curate import exact, held, minhash, outputs, select, sources
 from curate.columns import TEXT
 from curate.engines.dask import Dask
 from curate.engines.local import Local
+from curate.parts import fragments
 from curate.plan import plan, read, write
 from curate.run import run
 from curate.store import Store
+
+get = Store.get_table
 
 
 def text(*values):
@@ -45,6 +48,23 @@ def test_a_column_is_counted_once():
         held.put("a", {"text": text("abcd", "ef")})
         held.put("b", {"text": text("abcd", "ef")})
         assert held.get("b", "text") is not None
+
+
+def test_a_sidecar_is_decoded_once_and_forgotten_at_the_end(tmp_path, monkeypatch):
+    store = Store(str(tmp_path))
+    for k in range(2):
+        store.put_table(f"steps/x/p/{k}.parquet", pa.table({"row": [1 - k], "value": [k], "other": ["o"]}))
+    asked = []
+    monkeypatch.setattr(Store, "get_table", lambda at, path, names: asked.append((path, names)) or get(at, path, names))
+    with held.keeping(1 << 20):
+        for names in (["row", "value"], ["row", "value"], ["other", "row"]):
+            found = fragments(store, "steps/x/p", names)
+            assert found.column_names == names
+            assert found["row"].to_pylist() == [0, 1]
+    ones = [f"steps/x/p/{k}.parquet" for k in range(2)]
+    assert asked == [(one, ["row", "value"]) for one in ones] + [(one, ["other"]) for one in ones]
+    fragments(store, "steps/x/p", ["row"])
+    assert len(asked) == 6
 
 
 def test_only_an_engine_of_this_process_keeps_anything():

@@ -183,6 +183,23 @@ def test_shared_shingles_are_those_of_the_definition(texts):
     assert len(x & y) == len(shingles(texts[0], 3) & shingles(texts[1], 3))
 
 
+PIECES = ["a", "Word_7", "sixteen_letters_", "É", "“Quoted”", "İİ", "中文，字", "ΑΣ", "x" * 65, " ", "-", "@[`{/:\x7f"]
+
+
+@law
+@given(st.lists(st.sampled_from(PIECES), max_size=30), st.integers(0, 140))
+def test_where_a_text_lies_in_memory_says_nothing(pieces, before):
+    """64 bytes are looked at together; a word may lie across them, or at either end of what there is."""
+    text = "".join(pieces)
+    values, ends = sets_of(pa.array([text, "b" * before, text, " " * before + text], TEXT), MinHash(ngram=1))
+    sets = [values[ends[i] : ends[i + 1]].tolist() for i in range(4)]
+    assert sets[0] == sets[2] == sets[3]
+    assert len(sets[0]) == len(shingles(text, 1))
+    for i in (0, 2, 3):
+        alone, _ = sets_of(pa.array([" " * before + text if i == 3 else text], TEXT), MinHash(ngram=1))
+        assert alone.tolist() == sets[i]
+
+
 def test_case_and_punctuation_do_not_count_but_order_and_number_of_words_do():
     texts = ["The cat sat.", "the CAT -- sat", "sat the cat", "the cat", "the cat sat sat"]
     keys = signatures(pa.table({"text": pa.array(texts, TEXT)}), MinHash())["minhash"].to_pylist()

@@ -224,3 +224,15 @@ def test_the_card_says_in_which_order_the_shards_are(tmp_path):
     cards = {name: " ".join(card.loading(name, outcome.manifest["mixes"][name]["order"])) for name in ("up", "any")}
     assert "in the order of `value`, from the smallest value up, equal values shuffled" in cards["up"]
     assert "one global shuffle" in cards["any"]
+
+
+@law
+@given(st.lists(st.lists(st.text("aé🐍", max_size=9), min_size=1), min_size=1, max_size=4), st.randoms())
+def test_texts_of_several_parts_are_gathered_in_one_order(parts, random):
+    chosen = [np.sort([random.randrange(len(part)) for _ in range(random.randrange(6))]).astype(int) for part in parts]
+    wanted = [part[i] for part, rows in zip(parts, chosen, strict=True) for i in rows]
+    order = random.sample(range(len(wanted)), len(wanted))
+    columns = [pa.chunked_array([pa.array(["before", *part], TEXT).slice(1)]) for part in parts]
+    found = mixes._gathered(list(zip(columns, chosen, strict=True)), np.array(order, dtype=np.int64))
+    found.validate(full=True)
+    assert found.to_pylist() == [wanted[i] for i in order]

@@ -40,10 +40,14 @@ _PAST_Z = np.uint64(0x0101010101010101 * (0x7F - ord("Z")))  # and this one, mor
 @cache
 def folding() -> U32:
     """For each code point, uint32 (0x40000,), its lower-case form, or 0 where it is no part of a word."""
-    characters = [chr(point) for point in range(_HIGH)]
-    table = np.zeros(_HIGH, dtype=np.uint32)
-    inside = np.flatnonzero(np.fromiter(map(str.isalnum, characters), dtype=bool, count=_HIGH))
-    table[inside] = [ord(characters[point].lower()[0]) for point in inside.tolist()]
+    points = np.arange(_HIGH, dtype="<u4")
+    text = points.tobytes().decode("utf-32-le", "surrogatepass")
+    inside = np.fromiter(map(str.isalnum, text), dtype=bool, count=_HIGH)
+    table = np.where(inside, points, np.uint32(0))
+    for start in range(0, _HIGH, 256):  # most hold nothing that has cases
+        some = text[start : start + 256]
+        if some.lower() != some:
+            table[start : start + 256] = [ord(c.lower()[0]) if c.isalnum() else 0 for c in some]
     table[ord("_")] = ord("_")
     table[0x130] |= _ENDS  # dotted capital I is lower-cased as i and a combining dot, which is no letter
     table[ord("ς")] = ord("σ")  # str.lower chooses between them by context
