@@ -12,6 +12,9 @@ decomposition drops. Then the same pieces through TRL's ``bfd_split`` (``pip ins
 beside this environment's torch and datasets) and, on the first 20,000, through a naive best fit in Python: both must
 fill rows to the same multiset of lengths. TRL's time includes moving its (empty) sequences of ids, which it cannot
 leave out; they are bytes here.
+
+Last the whole way from text to batches, tokens a CPU second: the first --mb of the pool through a BPE of 2,048 (and as
+bytes), packed and fed in rows of 1,024, beside what the trainer's ``cpu`` preset takes in.
 """
 
 import argparse
@@ -19,6 +22,7 @@ import bisect
 import json
 import platform
 import sys
+import tempfile
 import time
 from collections import Counter
 from datetime import UTC, datetime
@@ -30,8 +34,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curate.train import decomposition, packing
+from curate import tokens
+from curate.train import decomposition, feeds, loop, packing, tokenising
 from curate.train.feeds import WINDOW_ROWS
+from curate.train.model import Decoder
+from curate.train.orders import Shuffled
+from curate.train.presets import PRESETS
+from curate.train.training import Training
 
 BYTES_PER_TOKEN = 4.3
 CONTEXTS = (1024, 2048, 4096, 8192, 32_768)
@@ -44,6 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pool", type=Path)
     parser.add_argument("--documents", type=int, default=1_000_000)
+    parser.add_argument("--mb", type=float, default=10.0, help="of text that is tokenised and fed")
     parser.add_argument("--trl", type=Path, help="folder that holds the package trl")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     given = parser.parse_args()
@@ -55,6 +65,7 @@ def main() -> None:
         "bytes_per_token": BYTES_PER_TOKEN, "goals": GOALS,
         "rows": {context: measured(lengths, context) for context in CONTEXTS},
         "decomposition": decomposed(lengths),
+        "end_to_end": end_to_end(given.pool, int(given.mb * 1e6)),
         "peers": peers(lengths, given.trl),
         "versions": {name: version(name) for name in ("numpy", "pyarrow")} | {"python": platform.python_version()},
         "processor": platform.processor() or platform.machine(), "date": datetime.now(UTC).strftime("%Y-%m-%d"),
@@ -92,6 +103,48 @@ def decomposed(lengths: np.ndarray) -> dict[str, float]:
     return {
         "seconds": seconds, "dropped_256_to_8192": buckets.dropped / total, "dropped_64_to_8192": small.dropped / total,
     }  # fmt: skip
+
+
+def end_to_end(pool: Path, size: int) -> dict[str, dict[str, float]]:
+    """Tokens a CPU second of each step, by tokenizer, and of training."""
+    texts = pq.read_table(pool, columns=["text"])["text"]
+    ends = np.cumsum(pc.binary_length(texts).fill_null(0).to_numpy())
+    table = pa.table({"text": texts.slice(0, int(np.searchsorted(ends, size)) + 1).cast(pa.large_string())})
+    out: dict[str, dict[str, float]] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        pq.write_table(table, folder / "texts.parquet", row_group_size=5_000)
+        tokens.train_bpe(table.slice(0, 2_000), tokens.Bpe(), folder)
+        for name, tokenizer in (("bytes", "bytes"), ("bpe_2048", str(folder))):
+            store, seconds = timed(lambda t=tokenizer, n=name: tokenising.tokenise(
+                folder / "texts.parquet", t, folder / n
+            ))  # fmt: skip
+            many = len(store.ids)
+            found = {
+                "tokens": many,
+                "tokenising": many / seconds,
+                "mb_per_second": ends[len(table) - 1] / 1e6 / seconds,
+            }
+            order = Shuffled(documents=store.documents)
+            for kind, make in (
+                ("best_fit", lambda s=store: feeds.BestFit(s, 1024, 16)),
+                ("best_fit_in_order", lambda s=store, o=order: feeds.BestFit(s, 1024, 16, order=o)),
+                ("headed", lambda s=store: feeds.Headed(s, 1024, 16)),
+                ("concatenated", lambda s=store: feeds.Concatenated(s, 1024, 16)),
+            ):
+                feed, packed = timed(make)
+                read, fed = timed(lambda f=feed: sum(f.batch(step).ids.size for step in range(f.steps)))
+                found |= {f"packing_{kind}": many / max(packed, 1e-3), f"feeding_{kind}": read / max(fed, 1e-3)}
+            out[name] = found
+        preset = PRESETS["cpu"]
+        vocab = tokenising.open_encoder(folder).vocabulary
+        model = Decoder(preset.config(vocab=vocab))
+        rate = Training(lr=preset.lr, embedding_lr=preset.embedding_lr, batch=preset.batch)
+        feed = feeds.BestFit(store, model.config.context, preset.batch, steps=60)
+        out["training_cpu_preset"] = {
+            "weights": model.weights, "tokens_per_cpu_second": loop.fit(model, rate, feed).tokens_per_cpu_second
+        }  # fmt: skip
+    return out
 
 
 def peers(lengths: np.ndarray, trl: Path | None) -> dict[str, dict[str, float | int | bool | str]]:
@@ -151,6 +204,8 @@ def show(found: dict) -> None:
               f"{r['truncated_by_concatenation']:>22,}{r['waste_in_windows']:>20.2%}")  # fmt: skip
     d = found["decomposition"]
     print(f"decomposition drops {d['dropped_256_to_8192']:.1%} (rows from 256), {d['dropped_64_to_8192']:.1%} (64)")
+    for name, rates in found["end_to_end"].items():
+        print(name, ", ".join(f"{step} {value:,.0f}" for step, value in rates.items()))
     for name, p in found["peers"].items():
         print(f"{name}: {p['documents']:,} documents in {p['seconds']:.2f} s, ours {p['our_seconds']:.3f} s; "
               f"the same rows: {p['same_rows']}")  # fmt: skip

@@ -210,6 +210,24 @@ def test_what_is_taken_is_as_if_encoded(texts, draw):
     same(taken, again)
 
 
+@pytest.mark.parametrize("block", [1, 7, 1 << 22])
+def test_what_is_taken_does_not_depend_on_blocks(monkeypatch, block):
+    monkeypatch.setattr(data, "BLOCK", block)
+    column = spanned([[{"start": 1, "stop": 3, "role": "r"}], None, [], None])
+    tokens = tokenising.encode(["abc", "", "defghijk", "l"], "bytes", spans=column, prefixes=["x", None, "yz", ""])
+    taken = tokens.take(np.array([2, 0, 1, 2, 3]))
+    assert taken.ids.tolist() == [256, *b"yzdefghijk", 256, *b"xabc", 256, 256, *b"yzdefghijk", 256, *b"l"]
+    assert [taken.labels[m].role for m in taken.marks[11:17]] == ["", "metadata", "", "r", "r", ""]
+    assert taken.prefix.tolist() == [2, 1, 0, 2, 0]
+    assert tokens.take(np.empty(0, dtype=np.int64)).documents == 0
+
+
+def test_a_cut_document_has_no_more_metadata_than_tokens():
+    tokens = tokenising.encode(["ab", "cd"], "bytes", prefixes=["xyz", "uvw"])
+    assert tokens.first(8).prefix.tolist() == [3, 1]
+    assert feeds.BestFit(tokens.first(8), 4, 1, plain=True).report.tokens == 4  # "ab", and two ends
+
+
 # --------------------------------------------------------------------------------------------------------------- spans
 
 

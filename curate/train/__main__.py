@@ -38,7 +38,7 @@ from curate.train.model import Decoder
 from curate.train.presets import PRESETS
 from curate.train.training import Training
 
-PACKINGS = {"best-fit": feeds.BestFit, "concatenate": feeds.Concatenated}
+PACKINGS = {"best-fit": feeds.BestFit, "concatenate": feeds.Concatenated, "headed": feeds.Headed}
 UNITS = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 RECORD = "run.json"
 

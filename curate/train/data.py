@@ -129,14 +129,24 @@ class Tokens:
         documents = np.asarray(documents, dtype=np.int64)
         lengths = np.diff(self.offsets)[documents]
         offsets = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)])
-        at = np.arange(offsets[-1]) + np.repeat(self.offsets[documents] - offsets[:-1], lengths)
+        ids = np.empty(int(offsets[-1]), dtype=self.ids.dtype)
+        marks = None if self.marks is None else np.empty(len(ids), dtype=self.marks.dtype)
+        start = 0
+        while start < len(documents):  # places take eight bytes a token, so only those of some documents at a time
+            stop = max(start + 1, int(np.searchsorted(offsets, offsets[start] + BLOCK, side="right")) - 1)
+            a, b = int(offsets[start]), int(offsets[stop])
+            from_ = np.repeat(self.offsets[documents[start:stop]] - offsets[start:stop], lengths[start:stop])
+            at = np.arange(a, b) + from_
+            ids[a:b] = self.ids[at]
+            if marks is not None and self.marks is not None:
+                marks[a:b] = self.marks[at]
+            start = stop
         per_document = {
             name: None if array is None else array[documents]
             for name, array in (("keys", self.keys), ("sizes", self.sizes), ("scored", self.scored),
                                 ("prefix", self.prefix))
         }  # fmt: skip
-        marks = None if self.marks is None else self.marks[at]
-        return Tokens(self.ids[at], offsets, **per_document, marks=marks, labels=self.labels)
+        return Tokens(ids, offsets, **per_document, marks=marks, labels=self.labels)
 
     def arrays(self) -> Iterator[tuple[str, np.ndarray]]:
         """The arrays that there are, by name, in a fixed order."""
