@@ -172,3 +172,17 @@ def test_the_shipped_registry_opens_and_is_as_measured():
     for entry in registry.entries.values():
         assert 2 <= len(entry.deltas) and entry.variance > 0
     assert all(json.dumps(line) for line in registry.lines())
+
+
+def test_what_comes_with_the_package():
+    """docs/statistics.md says so: the trial's transformer, 18 comparisons of each target and of their mean."""
+    shipped = Registry.open()
+    neural = Setting(
+        metric="bpb", instrument="transformer", parameters=237_568, budget=300_000, unit="tokens", hardware="cpu"
+    )
+    one, mean = shipped.prior(neural), shipped.prior(replace(neural, metric="bpb mean of 3"))
+    assert one is not None and mean is not None
+    assert (round(one.sd, 1), one.degrees) == (1.8, 10)
+    assert (round(mean.sd, 1), mean.degrees) == (1.0, 10)
+    entries = [x for x in shipped.entries.values() if x.setting == replace(neural, metric="bpb mean of 3")]
+    assert len(entries) == len({x.of["round"] for x in entries}) == 18
