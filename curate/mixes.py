@@ -24,12 +24,12 @@ import pyarrow.compute as pc
 from curate.buckets import Layout, Shelf, put_buckets
 from curate.columns import ADDRESS, TEXT
 from curate.hashing import halves, keyed, mix64
-from curate.kernels import njit
+from curate.kernels import njit, worth_loading
 from curate.order import SIGN, TOP, score_words
 from curate.parts import Columns, View, living_rows
 from curate.stage import Direction
 from curate.store import Store
-from curate.text import string_buffers
+from curate.text import Bytes, Offsets, string_buffers
 
 DIGIT = 20
 LABEL = "write"
@@ -300,8 +300,9 @@ def _gathered(texts: Sequence[tuple[pa.ChunkedArray, np.ndarray]], order: np.nda
     starts[order] = ends[:-1]
     out = np.empty(int(ends[-1]), np.uint8)
     first = 0
+    lay_out = _lay_out if worth_loading(len(order)) else _lay_out_one_by_one
     for offsets, data, rows in buffers:
-        _lay_out(offsets, data, rows, starts[first : first + len(rows)], out)
+        lay_out(offsets, data, rows, starts[first : first + len(rows)], out)
         first += len(rows)
     return pa.Array.from_buffers(TEXT, len(order), [None, pa.py_buffer(ends), pa.py_buffer(out)])
 
@@ -314,6 +315,14 @@ def _lay_out(offsets, data, rows, starts, out):  # type: ignore[no-untyped-def]
         at = starts[i]
         for k in range(offsets[rows[i] + 1] - first):
             out[at + k] = data[first + k]
+
+
+def _lay_out_one_by_one(offsets: Offsets, data: Bytes, rows: np.ndarray, starts: np.ndarray, out: Bytes) -> None:
+    """The same without a kernel."""
+    source, target = memoryview(data.data), memoryview(out.data)
+    begins, ends = offsets[rows].tolist(), offsets[rows + 1].tolist()
+    for begin, end, at in zip(begins, ends, starts.tolist(), strict=True):
+        target[at : at + end - begin] = source[begin:end]
 
 
 def _order(copies: pa.Table, keys: np.ndarray) -> np.ndarray:

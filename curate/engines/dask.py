@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import dask
+import pyarrow as pa
 from distributed import Client, KilledWorker, LocalCluster, as_completed
 
 import curate
@@ -62,6 +63,9 @@ class Dask:
         )
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        # As the local engine has it (command.take_pages); workers that are started here take it from the environment.
+        if "jemalloc" in pa.supported_memory_backends():
+            os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "jemalloc")
         self._cluster = _open(cluster, workers, memory)
         self._client = Client(self._cluster if self._cluster is not None else cluster)
         self._check_versions()
