@@ -331,6 +331,12 @@ def test_metadata_is_marked(tmp_path):
     assert plain.batch(0).ids[0].tolist() == [256, *b"ab", 256, 256, ord("c"), 256]
 
 
+def test_metadata_that_is_no_text(tmp_path):
+    folder = written(tmp_path / "texts", [pa.table({"text": ["ab"], "meta": [{"host": "x"}]})])
+    with pytest.raises(ValueError, match=r"column 'meta': the texts are of type struct.* with prefix="):
+        tokenising.tokenise(folder, "bytes", tmp_path / "out", prefix="meta")
+
+
 def test_many_prefixes_take_no_longer_each(tmp_path):
     """Cost grows with the documents and not with their square: 20,000 took half a minute once."""
     texts = pa.array(["a"] * 20_000)

@@ -105,6 +105,7 @@ def test_an_arm_that_is_asked_for_the_good_half_is_closer(tmp_path: Path, tokeni
 
 def test_what_cannot_be_told_is_refused(tmp_path: Path, tokenizer: Path):
     given = {**inputs(tmp_path, mix=documents("other", 300, 3)), "tokenizer": tokenizer}
+    with_column(given["arm:mix"], "metadata", [{"a": 1}] * 300, pa.struct({"a": pa.int64()}))  # as many sources have
     for config, error, says in (
         (replace(NEURAL, told=("mix",)), BadInput, "metadata.host or controls.mark"),
         (replace(NEURAL, told=("mixt",)), BadPlan, "no arm mixt"),

@@ -361,6 +361,8 @@ def _work(job: _Job) -> tuple[Label, ...]:
     try:
         for table in file.iter_batches(batch, list(job.groups), list(wanted.values()), use_threads=False):
             columns = {role: table.column(name) for role, name in wanted.items()}
+            if "prefix" in columns:
+                _text(columns["prefix"], f"{job.path}, column {job.columns['prefix']!r}", "prefix")
             where = f"{job.path}, batch of rows from {done}"
             encoded = _encode(
                 encoder, _text(columns["text"], where), columns.get("spans"), columns.get("prefix"), columns.get("key"),
@@ -381,10 +383,10 @@ def _work(job: _Job) -> tuple[Label, ...]:
     return tuple(labels)
 
 
-def _text(column: pa.Array, where: str) -> pa.Array:
+def _text(column: pa.Array, where: str, argument: str = "text") -> pa.Array:
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
-        raise ValueError(f"{where}: the texts are of type {kind}; name the column of strings with text=")
+        raise ValueError(f"{where}: the texts are of type {kind}; name the column of strings with {argument}=")
     return column
 
 

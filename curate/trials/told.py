@@ -44,8 +44,8 @@ def check(config: Trial, arms: Sequence[str], inputs: Mapping[str, Path]) -> Non
         path = Path(inputs[f"arm:{arm}"])
         if not has_metadata(path) and not (config.controls and spans_of(path)):
             raise BadInput(
-                f"the arm {arm!r} is to be told what it reads, and has neither a column 'metadata' nor spans with "
-                "Trial.controls",
+                f"the arm {arm!r} is to be told what it reads, and has neither a column 'metadata' of text nor spans "
+                "with Trial.controls",
                 where=f"input 'arm:{arm}'", fix="write one with metadata.host or controls.mark",
             )  # fmt: skip
     if config.told and config.controls and "base" in inputs:
@@ -58,8 +58,10 @@ def check(config: Trial, arms: Sequence[str], inputs: Mapping[str, Path]) -> Non
 
 
 def has_metadata(path: Path) -> bool:
-    """Whether a sample has the column of metadata."""
-    return METADATA in pq.read_schema(path).names
+    """Whether a sample has the column of metadata, as text; another one of this name says nothing to a model."""
+    schema = pq.read_schema(path)
+    kind = schema.field(METADATA).type if METADATA in schema.names else None
+    return kind in (pa.string(), pa.large_string())
 
 
 def ids_of(config: Trial, inputs: Mapping[str, Path]) -> dict[str, int]:
