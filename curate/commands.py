@@ -124,6 +124,20 @@ def sweep(
 
 
 @app.command()
+def ledger(
+    confirm: Annotated[str | None, typer.Option(help="A verdict's id: what became of it at larger scale.")] = None,
+    held: Annotated[bool | None, typer.Option("--held/--refuted", help="Whether its direction held there.")] = None,
+    scale: Annotated[str, typer.Option(help="Of that comparison: '1.2B, 30B tokens'.")] = "",
+    note: Annotated[str, typer.Option(help="Where it is written down.")] = "",
+    out: Out = ".curate",
+) -> None:
+    """Every verdict on record, how it stands among all on its test documents, and how often they held."""
+    from curate import trying
+
+    trying.ledger(confirm, held, scale, note, out)
+
+
+@app.command()
 def export(
     mix: Annotated[str, typer.Argument(help="A written mix, or any Parquet file or folder on this machine.")],
     to: Annotated[str, typer.Option(help="megatron, olmo or nanotron.")],

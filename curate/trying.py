@@ -1,4 +1,4 @@
-"""``curate trial`` and ``curate sweep``: a verdict on mixes that are there, and the best of several settings.
+"""``curate trial``, ``curate sweep``, ``curate ledger``: a verdict on mixes, the best of settings, all verdicts.
 
 Choosing and confirming are apart. A sweep carries out the pipeline's trial for every value on the target's validation
 split, and calls none of these a verdict; the value whose mix came closest is run once more, as it is written, and only
@@ -21,7 +21,9 @@ from curate.errors import BadInput, BadPlan
 from curate.plan import Conclude, Plan
 from curate.run import Outcome
 from curate.settings import load
+from curate.standing import Shelf
 from curate.store import Store
+from curate.train.ledger import Ledger
 from curate.trial import Trial
 
 NAME = "trial"
@@ -138,6 +140,46 @@ def sweep(
     )  # fmt: skip
     settings, plan = make([*sets, f"{key}={best.value}"])
     show(carried_out(name, settings, plan, store, how, on_error="quarantine", same_code=same_code), store)
+
+
+def ledger(confirm: str | None, held: bool | None, scale: str, note: str, out: str) -> None:
+    """``curate ledger``: every verdict on record and how it stands; or what became of one at a larger scale."""
+    kept = Ledger(Shelf(store_at(out)))
+    if confirm is not None:
+        if held is None or not scale:
+            raise BadPlan(
+                "a verdict is confirmed or refuted at a scale", where="curate ledger --confirm",
+                fix="add --held or --refuted, and --scale '1.2B, 30B tokens'",
+            )  # fmt: skip
+        try:
+            new = kept.confirm(confirm, held=held, scale=scale, note=note)
+        except ValueError as error:
+            raise BadInput(str(error), where="curate ledger", fix="give an id that `curate ledger` lists") from error
+        console.print("put on record" if new else "it was on record already", highlight=False)
+    tests = dict.fromkeys(test for entry in kept.kept.read() for test in entry.get("test_sets", ()))
+    if tests:
+        console.print(on_record(kept, list(tests)))
+    for line in kept.lines():
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def on_record(kept: Ledger, tests: Sequence[str]) -> Table:
+    """All verdicts, each once, as it stands on the most used of its test sets."""
+    out = Table(title="verdicts on record", title_justify="left")
+    for name in ("id", "mix", "verdict", "saved", "p by Holm", "stands", "run"):
+        side: Any = "right" if name in ("saved", "p by Holm") else "left"
+        out.add_column(name, justify=side, overflow="fold", no_wrap=name == "id")
+    shown = set()
+    for test in sorted(tests, key=kept.uses, reverse=True):
+        for s in kept.standing(test):
+            if s.id not in shown:
+                shown.add(s.id)
+                stands = "" if not s.verdict.directional else "yes" if s.stands else "no"
+                out.add_row(
+                    s.id, s.verdict.mix, s.verdict.verdict, f"{s.verdict.estimate:+.2f} %", f"{s.adjusted:.2g}", stands,
+                    s.trial.removeprefix("runs/"),
+                )  # fmt: skip
+    return out
 
 
 Make = Callable[[Sequence[str]], tuple[Any, Plan]]

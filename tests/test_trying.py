@@ -259,6 +259,24 @@ def test_a_test_set_that_is_used_again_asks_for_more(curate, corpus, tmp_path):
     assert len(list((tmp_path / ".curate" / "ledger").iterdir())) == 2
 
 
+def test_the_ledger_is_read_and_told_what_became_of_a_verdict(curate, corpus, tmp_path):
+    arguments = ["--against", "pool.parquet", "--target", "target.parquet", "--split-column", "split"]
+    assert "0 verdicts were checked" in curate("ledger")[1]
+    assert curate("trial", "mixes/half", *arguments, *SMALL)[0] == 0
+    code, out, err = curate("ledger")
+    assert code == 0, err
+    assert "half" in out and "1 with a direction, of which 1 stand" in out
+    [entry] = [json.loads(path.read_text()) for path in (tmp_path / ".curate" / "ledger").iterdir()]
+    assert entry["id"] in out
+    code, _, err = curate("ledger", "--confirm", entry["id"])
+    assert code == 2 and "add --held or --refuted, and --scale" in err
+    code, _, err = curate("ledger", "--confirm", "gone", "--held", "--scale", "1B")
+    assert code == 2 and "no verdict 'gone' is on record" in err
+    for said in ("put on record", "it was on record already"):
+        code, out, _ = curate("ledger", "--confirm", entry["id"], "--held", "--scale", "1B")
+        assert code == 0 and said in out and "1 verdicts were checked" in out
+
+
 def test_a_mix_leaves_as_shards_of_another_trainer(curate, corpus, tmp_path):
     code, out, err = curate("export", "mixes/half", "--to", "olmo", "--tokenizer", "bytes", "--out", "shards")
     assert code == 0, err
