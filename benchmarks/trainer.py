@@ -1,6 +1,6 @@
 """The small trainer on a CPU, beside ``transformers``' Llama of the same weights and beside nanoGPT's loop.
 
-    python benchmarks/trainer.py [--nanogpt CHECKOUT] [--sizes S M G] [--rounds 5] [--skip ...]
+    python benchmarks/trainer.py [--nanogpt CHECKOUT] [--sizes S M G] [--rounds 7] [--also ...] [--skip ...]
                                  [--out benchmarks/results/trainer.json]
 
 ``CHECKOUT`` is a checkout of github.com/karpathy/nanoGPT (its model.py and its own optimizer are used). All run in one
@@ -13,12 +13,19 @@ S is width 64 and bytes, M width 128 and 4,096 words, G width 256, 8,192 words a
 tokens. The first loss of the trainer must be that of ``transformers`` with the same weights.
 
 training   a step: forward, backward, clip, AdamW (fused, but nanoGPT's own). bfloat16 by autocast unless said.
-scoring    1,000 documents, their lengths log-normal (median 150 tokens), every token predicted, block by block; the
-           peer pads batches of 16 rows, in the order of the documents, to the longest.
+scoring    200 documents, of size M 1,000 too, their lengths log-normal (median 150 tokens), every token predicted,
+           block by block; the peer pads batches of 16 rows, in the order of the documents, to the longest.
 waiting    seconds from the first step's start to its end when it is compiled, with an empty cache and with a full one,
            each in a process of its own, beside an eager step's: what a long run must gain back.
-neighbour  wall-clock tokens a second of size M in processes of 1 and 2 threads, alone and beside processes that keep as
-           many cores busy as the machine has less one, with ``environment`` and with torch's defaults.
+neighbour  steps of size M, not compiled, in a process of each side, alone and beside one process a core that does
+           nothing but spin, in turn: tokens a second by the clock and by the CPU. Fair scheduling leaves one thread
+           half of a core or more, and two threads half of the machine; what is far below has collapsed. ``curate`` has
+           one thread or two with ``environment``; peers have two as torch starts them (they spin while they wait), and
+           one.
+
+``--also`` adds variants: ``eager``, the trainer not compiled; ``float32`` and ``compiled``, the peers so. With none of
+them, all sizes and all parts take some 8 minutes on two cores (the wait for the compiler, about one more, is the cold
+cache's).
 """
 
 import argparse
@@ -36,6 +43,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +65,8 @@ SIZES = {
 }
 TOKENS = 4096
 ROWS = 16                # of the peer's batches in scoring
-DOCUMENTS = 1000
+DOCUMENTS = 200
+MANY = 1000
 CPU = torch.device("cpu")
 Step = Callable[[], float]
 
@@ -116,31 +125,34 @@ def ours_stepping(config: Config, precision: str, stack: ExitStack, compile: boo
     return stepping(config, list(ours.parameters()), adamw(ours), lambda x, y: ours.mean_nats(ours(x), y), precision)
 
 
+def transformers_stepping(config: Config, precision: str, compile: bool) -> Step:
+    """A step of transformers."""
+    made = peer_of(Decoder(config)).train()
+    run = torch.compile(made) if compile else made
+
+    def loss(x: Any, y: Any) -> Any:
+        logits = run(x, use_cache=False).logits
+        return torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), y.flatten())
+
+    return stepping(config, list(made.parameters()), adamw(made), loss, precision)
+
+
+def nanogpt_stepping(config: Config, checkout: Path, precision: str, compile: bool) -> Step:
+    """A step of nanoGPT."""
+    made, optimizer = nanogpt(checkout, config)
+    run = torch.compile(made) if compile else made
+    return stepping(config, list(made.parameters()), optimizer, lambda x, y: run(x, y)[1], precision)
+
+
 def training_steps(config: Config, checkout: Path | None, stack: ExitStack, kinds: set[str]) -> dict[str, Step]:
     """A step of each side."""
     steps = {"curate": ours_stepping(config, "bfloat16", stack, True)}
     if "eager" in kinds:
         steps["curate, not compiled"] = ours_stepping(config, "bfloat16", stack, False)
 
-    def theirs(precision: str, compile: bool) -> Step:
-        made = peer_of(Decoder(config)).train()
-        run = torch.compile(made) if compile else made
-
-        def loss(x: Any, y: Any) -> Any:
-            logits = run(x, use_cache=False).logits
-            return torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), y.flatten())
-
-        return stepping(config, list(made.parameters()), adamw(made), loss, precision)
-
-    def nano(precision: str, compile: bool) -> Step:
-        assert checkout is not None  # noqa: S101
-        made, optimizer = nanogpt(checkout, config)
-        run = torch.compile(made) if compile else made
-        return stepping(config, list(made.parameters()), optimizer, lambda x, y: run(x, y)[1], precision)
-
-    peers: dict[str, Callable[[str, bool], Step]] = {"transformers": theirs}
+    peers: dict[str, Callable[[str, bool], Step]] = {"transformers": partial(transformers_stepping, config)}
     if checkout is not None:
-        peers["nanoGPT"] = nano
+        peers["nanoGPT"] = partial(nanogpt_stepping, config, checkout)
     for name, make in peers.items():
         steps[name] = make("bfloat16", False)
         if "float32" in kinds:
@@ -243,18 +255,31 @@ def job_wait() -> dict[str, float]:
     return {"seconds": waited, "step": timed["compiled"], "eager_step": timed["eager"]}
 
 
-def job_speed(threads: int, seconds: float) -> float:
-    """Wall-clock tokens a second of size M, eager."""
+def job_speed(side: str, checkout: Path | None, threads: int, rounds: int, seconds: float) -> dict[str, Any]:
+    """Tokens a second of size M, not compiled, by the clock and by the CPU: alone and beside neighbours, in turn."""
     torch.set_num_threads(threads)
+    config = SIZES["M"]
+    rates: dict[str, list[tuple[float, float]]] = {"alone": [], "beside": []}
     with ExitStack() as stack:
-        step = ours_stepping(SIZES["M"], "bfloat16", stack, False)
+        if side == "nanoGPT":
+            assert checkout is not None  # noqa: S101
+            step = nanogpt_stepping(config, checkout, "bfloat16", False)
+        elif side == "transformers":
+            step = transformers_stepping(config, "bfloat16", False)
+        else:
+            step = ours_stepping(config, "bfloat16", stack, False)
         for _ in range(3):
             step()
-        begun, steps = time.perf_counter(), 0
-        while time.perf_counter() - begun < seconds:
-            step()
-            steps += 1
-        return steps * TOKENS / (time.perf_counter() - begun)
+        for _ in range(rounds):
+            for place, neighbours in (("alone", 0), ("beside", len(os.sched_getaffinity(0)))):
+                with busy(neighbours):
+                    begun, begun_cpu, steps = time.perf_counter(), time.process_time(), 0
+                    while time.perf_counter() - begun < seconds:
+                        step()
+                        steps += 1
+                    spent, spent_cpu = time.perf_counter() - begun, time.process_time() - begun_cpu
+                rates[place].append((steps * TOKENS / spent, steps * TOKENS / spent_cpu))
+    return rates
 
 
 def waiting() -> dict[str, Any]:
@@ -282,29 +307,37 @@ def busy(count: int) -> Iterator[None]:
             one.wait()
 
 
-def neighbour(rounds: int, seconds: float) -> dict[str, Any]:
-    """Speeds alone and beside a neighbour, in turn."""
-    cores = len(os.sched_getaffinity(0))
+def neighbour(checkout: Path | None, rounds: int, seconds: float) -> dict[str, Any]:
+    """Speeds alone and beside neighbours; each side in a process of its own."""
+    spinning = {name: str(count) for name, count in (("OMP_NUM_THREADS", 2), ("MKL_NUM_THREADS", 2))}
     variants = {
-        "1 thread": (1, environment(1)),
-        "2 threads, environment": (2, environment(2)),
-        "2 threads, torch's defaults": (2, {"OMP_NUM_THREADS": "2"}),
+        "curate, 1 thread": ("curate", 1, environment(1)),
+        "curate, 2 threads": ("curate", 2, environment(2)),
+        "curate, 2 threads, torch's defaults": ("curate", 2, spinning),
+        "transformers, 1 thread": ("transformers", 1, environment(1)),
+        "transformers, 2 threads, torch's defaults": ("transformers", 2, spinning),
     }
-    found: dict[str, dict[str, list[float]]] = {name: {"alone": [], "beside": []} for name in variants}
-    for _ in range(rounds):
-        for place, neighbours in (("alone", 0), ("beside", max(1, cores - 1))):
-            with busy(neighbours):
-                for name, (threads, variables) in variants.items():
-                    rate = child("speed", variables, "--threads", str(threads), "--least", str(seconds))
-                    found[name][place].append(rate)
-    table: dict[str, Any] = {"cores": cores}
-    for name, places in found.items():
-        table[name] = {
-            place: [round(f(rates)) for f in (statistics.median, min, max)] for place, rates in places.items()
-        }
-        ratios = [b / a for a, b in zip(places["alone"], places["beside"], strict=True)]
-        table[name]["beside_over_alone"] = [round(f(ratios), 2) for f in (statistics.median, min, max)]
-        print(f"    {name:28s}", json.dumps(table[name]), flush=True)
+    more: list[str] = []
+    if checkout is not None:
+        variants["nanoGPT, 1 thread"] = ("nanoGPT", 1, environment(1))
+        variants["nanoGPT, 2 threads, torch's defaults"] = ("nanoGPT", 2, spinning)
+        more = ["--nanogpt", str(checkout)]
+    table: dict[str, Any] = {"cores": len(os.sched_getaffinity(0)), "neighbours": len(os.sched_getaffinity(0))}
+    for name, (side, threads, variables) in variants.items():
+        rates = child(
+            "speed", variables, "--side", side, "--threads", str(threads), "--rounds", str(rounds), "--least",
+            str(seconds), *more,
+        )  # fmt: skip
+        table[name] = {}
+        for i, unit in enumerate(("tokens_per_second", "tokens_per_cpu_second")):
+            alone, beside = ([pair[i] for pair in rates[place]] for place in ("alone", "beside"))
+            ratios = [b / a for a, b in zip(alone, beside, strict=True)]
+            table[name][unit] = {
+                "alone": [round(f(alone)) for f in (statistics.median, min, max)],
+                "beside": [round(f(beside)) for f in (statistics.median, min, max)],
+                "beside_over_alone": [round(f(ratios), 2) for f in (statistics.median, min, max)],
+            }
+        print(f"    {name:42s}", json.dumps(table[name]), flush=True)
     return table
 
 
@@ -312,25 +345,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nanogpt", type=Path, help="a checkout of nanoGPT")
     parser.add_argument("--sizes", nargs="*", default=list(SIZES), choices=list(SIZES))
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--least", type=float, default=1.0, help="CPU-seconds of a turn")
     parser.add_argument(
         "--skip", nargs="*", default=[],
-        choices=["training", "scoring", "waiting", "neighbour", "float32", "compiled", "eager"],
-        help="parts, or variants of parts",
+        choices=["training", "scoring", "waiting", "neighbour"], help="parts",
     )  # fmt: skip
+    parser.add_argument("--also", nargs="*", default=[], choices=["float32", "compiled", "eager"], help="variants")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--job", choices=["wait", "speed"], help=argparse.SUPPRESS)
+    parser.add_argument("--side", default="curate", help=argparse.SUPPRESS)
     parser.add_argument("--threads", type=int, default=1, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.job:
-        print(json.dumps(job_wait() if args.job == "wait" else job_speed(args.threads, args.least)))
+    if args.job == "wait":
+        print(json.dumps(job_wait()))
+        return
+    if args.job == "speed":
+        print(json.dumps(job_speed(args.side, args.nanogpt, args.threads, args.rounds, args.least)))
         return
     wanted = environment()
     if any(os.environ.get(name) != value for name, value in wanted.items()):
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | wanted)
     torch.set_num_threads(1)
-    kinds = {"float32", "compiled", "eager"} - set(args.skip)
+    kinds, begun = set(args.also), time.perf_counter()
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     report: dict[str, Any] = {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
@@ -349,8 +386,6 @@ def main() -> None:
     rng = np.random.default_rng(1)
     for size in args.sizes:
         config = SIZES[size]
-        lengths = np.clip(rng.lognormal(np.log(150), 1.0, DOCUMENTS), 1, 4000).astype(int)
-        documents = data.pack([rng.integers(1, config.vocab, n) for n in lengths], 0)
         made = Decoder(config)
         entry: dict[str, Any] = {
             "width": config.width, "context": config.context, "vocab": config.vocab, "weights": made.weights,
@@ -363,9 +398,15 @@ def main() -> None:
                 steps = training_steps(config, args.nanogpt, stack, kinds)
                 entry["training"] = alternate(steps, TOKENS, args.rounds, args.least)
         if "scoring" not in args.skip:
-            print("  scoring", flush=True)
-            passes = scorers(config, documents, kinds)
-            entry["scoring"] = alternate(passes, int(documents.lengths.sum()), args.rounds, args.least)
+            for count in (DOCUMENTS, MANY) if size == "M" else (DOCUMENTS,):
+                print(f"  scoring {count} documents", flush=True)
+                lengths = np.clip(rng.lognormal(np.log(150), 1.0, count), 1, 4000).astype(int)
+                documents = data.pack([rng.integers(1, config.vocab, n) for n in lengths], 0)
+                passes = scorers(config, documents, kinds)
+                rounds = args.rounds if count == DOCUMENTS else min(args.rounds, 3)
+                work = int(documents.lengths.sum())
+                name = "scoring" if count == DOCUMENTS else f"scoring {count}"
+                entry[name] = alternate(passes, work, rounds, args.least)
         report["sizes"][size] = entry
         torch.compiler.reset()
     if "waiting" not in args.skip:
@@ -373,7 +414,8 @@ def main() -> None:
         report["waiting"] = waiting()
     if "neighbour" not in args.skip:
         print("  neighbour", flush=True)
-        report["neighbour"] = neighbour(min(args.rounds, 3), 4.0)
+        report["neighbour"] = neighbour(args.nanogpt, min(args.rounds, 3), 2.5)
+    report["minutes"] = round((time.perf_counter() - begun) / 60, 1)
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(json.dumps(report, indent=1) + "\n")

@@ -297,7 +297,7 @@ def test_half_precision_is_close():
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's compiler uses what torch has deprecated
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:The .grad attribute")  # torch's compiler's own
 def test_a_compiled_model_trains_alike():
     ids = some_ids(3000)
     plain = loop.train(TINY, SHORT, ids)

@@ -125,6 +125,10 @@ def test_all_kernels_attend_alike(monkeypatch, masked, queries):
     mask = attention.rows(documents).mask if masked else None
     formula = attention.by_formula(q, k, v, mask)
     torch.testing.assert_close(formula, attention.attend(q, k, v, mask))
+    with torch.no_grad():
+        torch.testing.assert_close(attention.forward_by_formula(q, k, v, mask), formula)
+        half = attention.attend(*(x.bfloat16() for x in (q, k, v)), mask)
+    torch.testing.assert_close(half.float(), formula, rtol=0.02, atol=0.02)
     if masked:
         torch.testing.assert_close(attention.attend(q, k, v, attention.rows(documents, flex=True).mask), formula)
 

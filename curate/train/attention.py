@@ -2,15 +2,17 @@
 
 Which kernel runs is one table, by what was measured (docs/trainer-model.md):
 
-    device  arithmetic, direction      one context a row             documents in a row
-    cpu     bfloat16, training         the formula                   the formula
-    cpu     float32, or forward only   torch's own                   torch's own, with a mask
-    cuda    any                        torch's own (flash)           flex attention, which skips blocks without a pair
+    device  arithmetic     one context a row             documents in a row
+    cpu     bfloat16       the formula                   the formula
+    cpu     float32        torch's own                   torch's own, with a mask
+    cuda    any            torch's own (flash)           flex attention, which skips blocks without a pair
 
-On a CPU torch's own kernel is good forward and in float32, but its bfloat16 backward pass is the slowest part of a
-small model's step. The formula is matrix product, mask, softmax, matrix product, a block of queries at a time: later
-keys are never multiplied, and the score matrix of a block stays in the cache. A compiler fuses what is between the
-products. All kernels give the same numbers within rounding; the tests hold them to each other.
+On a CPU torch's own kernel is good in float32, but in bfloat16 it takes two to three times as long as the formula
+forward, and backward it is the slowest part of a small model's step. The formula is matrix product, mask, softmax,
+matrix product, a block of queries at a time: later keys are never multiplied, and the score matrix of a block stays in
+the cache. In training a compiler fuses what is between the products; forward only (``forward_by_formula``) each
+operation between them is done where the scores are. All kernels give the same numbers within rounding; the tests hold
+them to each other.
 
 **Documents.** ``documents`` numbers the documents of a row, (B, T). A run of equal numbers is one document: its tokens
 see one another only, and its positions start at 0. So a document has the losses that it has alone in a row, whatever
@@ -93,8 +95,9 @@ def rotate(x: Tensor, turns: Tensor) -> Tensor:
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Any = None) -> Tensor:
     """Causal attention over (B, heads, T, size); ``mask`` as in Rows, None for one context a row."""
-    if v.device.type == "cpu" and v.dtype != torch.float32 and torch.is_grad_enabled():
-        return by_formula(q, k, v, mask)
+    if v.device.type == "cpu" and v.dtype != torch.float32:
+        plain = torch.is_grad_enabled() or torch.compiler.is_compiling()
+        return by_formula(q, k, v, mask) if plain else forward_by_formula(q, k, v, mask)
     if mask is None:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True)
     if isinstance(mask, Tensor):
@@ -114,6 +117,25 @@ def by_formula(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> T
         scores = (q[:, :, start:end] * q.shape[-1] ** -0.5) @ k[:, :, :end].transpose(-1, -2)
         out.append(torch.softmax(scores + unseen, -1).to(v.dtype) @ v[:, :, :end])
     return out[0] if len(out) == 1 else torch.cat(out, 2)
+
+
+def forward_by_formula(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """The same without a gradient, in the type of ``v`` (the softmax's own sums are float32)."""
+    shape = v.shape
+    q, k, v = (x.flatten(0, 1) for x in (q * q.shape[-1] ** -0.5, k, v))
+    out = torch.empty_like(v)
+    unseen = torch.full((QUERIES, QUERIES), -torch.inf, dtype=v.dtype, device=v.device).triu_(1)
+    with torch.autocast(v.device.type, enabled=False):
+        for start in range(0, shape[2], QUERIES):
+            end = min(start + QUERIES, shape[2])
+            scores = torch.bmm(q[:, start:end], k[:, :end].mT)
+            if mask is None:
+                scores[:, :, start:].add_(unseen[: end - start, : end - start])
+            else:
+                hidden = mask[:, :, start:end, :end].logical_not()
+                scores.view(*shape[:2], end - start, end).masked_fill_(hidden, -torch.inf)
+            torch.bmm(torch.softmax(scores, -1), v[:, :end], out=out[:, start:end])
+    return out.view(shape)
 
 
 def by_blocks(q: Tensor, k: Tensor, v: Tensor, mask: Any) -> Tensor:

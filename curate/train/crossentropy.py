@@ -169,7 +169,9 @@ def _compiled_softmax(
     log_z = most + total.log()
     pull = (1 + 2 * z_loss * log_z) / total
     # powers * pull is the softmax's part of the gradient; minus one at the target is minus 1 / pull there.
-    powers.scatter_(1, targets.unsqueeze(1), (torch.exp(at - most) - 1 / pull).to(powers.dtype))
+    # Put there by index: scatter_ copies all of the powers twice.
+    there = (torch.exp(at - most) - 1 / pull).to(powers.dtype).squeeze(1)
+    powers.index_put_((torch.arange(len(block), device=block.device), targets), there)
     weight = weight.unsqueeze(1)
     return ((log_z - at) * weight).sum(dtype=torch.float64), powers, pull * weight
 

@@ -142,10 +142,13 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, turns: Tensor, mask: Any = None) -> Tensor:
         """The stream (B, T, width) after this layer; ``turns`` as in ``rotate``, ``mask`` as in ``attend``."""
-        if self.compiled == "always" and not torch.is_grad_enabled():
-            out: Tensor = translated(layer, dynamic=True)(self, x, turns, mask)
-        elif self.compiled and torch.is_grad_enabled():
-            out = translated(layer)(self, x, turns, mask)
+        if self.compiled and torch.is_grad_enabled():
+            out: Tensor = translated(layer)(self, x, turns, mask)
+        elif self.compiled == "always" and x.device.type == "cpu":  # for all widths at once, which the formula is not
+            q, k, v = translated(opened, dynamic=True)(self, x, turns)
+            out = translated(closed, dynamic=True)(self, x, attend(q, k, v, mask))
+        elif self.compiled == "always":
+            out = translated(layer, dynamic=True)(self, x, turns, mask)
         else:
             out = layer(self, x, turns, mask)
         return out
@@ -153,11 +156,21 @@ class Block(nn.Module):
 
 def layer(block: Block, x: Tensor, turns: Tensor, mask: Any) -> Tensor:
     """What a Block does: a function, so that all blocks share its translation."""
+    q, k, v = opened(block, x, turns)
+    return closed(block, x, attend(q, k, v, mask))
+
+
+def opened(block: Block, x: Tensor, turns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """A layer up to its attention: queries, keys and values, each (B, heads, T, size)."""
     qkv = block.qkv(rms_norm(x, block.eps)).view(*x.shape[:2], 3, block.heads, -1)
     qk = rms_norm(qkv[:, :, :2].float(), block.eps) if block.qk_norm else qkv[:, :, :2]
-    q, k = rotate(qk, turns).transpose(1, 3).unbind(2)  # each (B, heads, T, size)
+    q, k = rotate(qk, turns).transpose(1, 3).unbind(2)
     v = qkv[:, :, 2].transpose(1, 2)
-    mixed = attend(q.to(v.dtype), k.to(v.dtype), v, mask)
+    return q.to(v.dtype), k.to(v.dtype), v
+
+
+def closed(block: Block, x: Tensor, mixed: Tensor) -> Tensor:
+    """The rest of a layer, from what attention has mixed, (B, heads, T, size)."""
     x = x + block.out(mixed.transpose(1, 2).flatten(2))
     return x + block.down(swiglu(block.gate_up(rms_norm(x, block.eps))))
 
