@@ -259,6 +259,15 @@ def test_no_text_sees_another(texts, data):
     assert [row["text"] is None for row in whole] == [text is None for text in texts]
 
 
+def test_spans_of_a_slice_are_where_its_bytes_are():
+    """A slice keeps the bytes before it: what is found and what is replaced must count from the same place."""
+    table = pa.table({"text": pa.array([None, "b@c.org", "a@b.ca@b.c", "x d@e.org"], pa.large_string())})
+    whole = pii.mask(table, pii.Mask())["text"].to_pylist()
+    assert whole == [None, "<EMAIL>", "<EMAIL>@b.c", "x <EMAIL>"]
+    for cut in range(5):
+        assert pii.mask(table[cut:], pii.Mask())["text"].to_pylist() == whole[cut:]
+
+
 @law
 @given(STREWN)
 def test_what_lies_between_stays(text):

@@ -53,18 +53,14 @@ def replace(texts: pa.Array | pa.ChunkedArray, spans: Spans, by: dict[str, tuple
         spans: of that column, see ``find``.
         by: kind to replacements, taken in turn within a text, from the first one again in the next.
     """
-    if isinstance(texts, pa.ChunkedArray):
-        texts = texts.combine_chunks()
-        if isinstance(texts, pa.ChunkedArray):
-            texts = pa.array([], pa.large_string())
-    offsets, data = string_buffers(texts)
+    offsets, data = string_buffers(texts)  # as in ``find``: spans are positions in these bytes
     words = [[w.encode() for w in by.get(kind, ("",))] for kind in KINDS]
     flat = [w for some in words for w in some]
     ends = np.cumsum([0, *map(len, flat)]).astype(np.int64)
     first = np.cumsum([0, *map(len, words)]).astype(np.int64)
     letters = np.frombuffer(b"".join(flat), dtype=np.uint8)
     where, out = _replace(offsets, data, spans, letters, ends, first)
-    valid = None if texts.null_count == 0 else pa.array(texts.is_valid().to_numpy(zero_copy_only=False)).buffers()[1]
+    valid = None if texts.null_count == 0 else pa.array(np.asarray(texts.is_valid())).buffers()[1]
     return pa.LargeStringArray.from_buffers(len(texts), pa.py_buffer(where), pa.py_buffer(out), valid, texts.null_count)
 
 
