@@ -1,6 +1,6 @@
 """The small trainer on a CPU, beside ``transformers``' Llama of the same weights and beside nanoGPT's loop.
 
-    python benchmarks/trainer.py [--nanogpt CHECKOUT] [--sizes S M G] [--rounds 7] [--also ...] [--skip ...]
+    python benchmarks/trainer.py [--nanogpt CHECKOUT] [--sizes S M G] [--rounds 5] [--also ...] [--skip ...]
                                  [--out benchmarks/results/trainer.json]
 
 ``CHECKOUT`` is a checkout of github.com/karpathy/nanoGPT (its model.py and its own optimizer are used). All run in one
@@ -24,8 +24,7 @@ neighbour  steps of size M, not compiled, in a process of each side, alone and b
            one.
 
 ``--also`` adds variants: ``eager``, the trainer not compiled; ``float32`` and ``compiled``, the peers so. With none of
-them, all sizes and all parts take some 8 minutes on two cores (the wait for the compiler, about one more, is the cold
-cache's).
+them, all sizes and all parts take some ten minutes on two quiet cores, the compiler's cold cache included.
 """
 
 import argparse
@@ -345,7 +344,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nanogpt", type=Path, help="a checkout of nanoGPT")
     parser.add_argument("--sizes", nargs="*", default=list(SIZES), choices=list(SIZES))
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--least", type=float, default=1.0, help="CPU-seconds of a turn")
     parser.add_argument(
         "--skip", nargs="*", default=[],
@@ -414,7 +413,7 @@ def main() -> None:
         report["waiting"] = waiting()
     if "neighbour" not in args.skip:
         print("  neighbour", flush=True)
-        report["neighbour"] = neighbour(args.nanogpt, min(args.rounds, 3), 2.5)
+        report["neighbour"] = neighbour(args.nanogpt, min(args.rounds, 3), 2.0)
     report["minutes"] = round((time.perf_counter() - begun) / 60, 1)
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
