@@ -138,8 +138,8 @@ def repetition(trial: Seen) -> Html | None:
             f"{keeps * x['epochs']:.2f}" if keeps else "–",
         ))  # fmt: skip
     head = (
-        "arm", "text of the whole mix", "of what random is drawn from", "times read here",
-        "times read at the intended budget", "share × times read",
+        "arm", "text of the mix", "share of random's pool", "times read here", "at the final budget",
+        "share × times read",
     )  # fmt: skip
     said = (
         "A small trial favours small mixes, which it need not repeat; so each arm's text was cut until it had to, 16 "

@@ -302,7 +302,7 @@ def leak(trial: Mapping[str, Any]) -> Html | None:
     held = h("p", said_of_it, class_=None if guard["guarded"] else "wary") if guard else None
     head = (
         "input", "test documents found whole", "nearly whole", "of", "mean share of 13-grams found",
-        "documents with 13 words of a test document",
+        "sharing 13 words",
     )  # fmt: skip
     return join([h("h3", "Leaks from the test documents"), held, said, table(head, rows, numeric=range(1, 6))])
 

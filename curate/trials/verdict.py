@@ -280,7 +280,9 @@ def unlike_of(arms: Arms, composition: Mapping[str, Mapping[str, Any]]) -> list[
     for arm, mix in arms.controls.items():
         mine, other = (composition.get(f"arm:{name}", {}).get("sources", {}) for name in (mix, arm))
         apart = sum(abs(mine.get(name, 0) - other.get(name, 0)) for name in {*mine, *other}) / 2
-        if kind_of(arm) == "source_matched" and apart > APART:
+        fewest = min(composition.get(f"arm:{name}", {}).get("documents", 0) for name in (mix, arm))
+        by_chance = (len({*mine, *other}) / (np.pi * max(1, fewest))) ** 0.5  # of two draws of one collection
+        if kind_of(arm) == "source_matched" and apart > APART + by_chance:
             out.append(
                 f"{arm} has other sources than {mix} for {100 * apart:.0f} % of its text, as the pool holds too little "
                 "of them: it controls for less than its name says."
