@@ -168,9 +168,16 @@ def power(exponent: int) -> np.uint64:
     return times(value, _POWERS[exponent % (_POWERS.size - 1)])
 
 
-# By byte: its term in a block of four, before the last byte (whose term is the byte plus one).
-_TERMS = np.array([[(b + 1) * int(_POWERS[k]) % int(PRIME) for b in range(256)] for k in (3, 2, 1)], dtype=np.uint64)
-_BLOCK = _POWERS[4]
+# By the bytes after it, and by byte: the term of a byte in a hash.
+_TERMS = np.array([[(b + 1) * int(_POWERS[k]) % int(PRIME) for b in range(256)] for k in range(8)], dtype=np.uint64)
+_BLOCK = _POWERS[8]
+
+
+@njit(cache=True, nogil=True)
+def reduced(value: np.uint64) -> np.uint64:
+    """A uint64 modulo 2**61 - 1."""
+    total = (value & PRIME) + (value >> _LOW_BITS)
+    return total - PRIME if total >= PRIME else total
 
 
 @njit(cache=True, nogil=True)
@@ -181,17 +188,125 @@ def hash_bytes(data: Bytes, start: Int, end: Int) -> np.uint64:
     """
     value = np.uint64(0)
     i = start
-    while i + 4 <= end:  # four bytes a multiplication: the multiplications wait for each other
-        value = times(value, _BLOCK) + (_TERMS[0, data[i]] + _TERMS[1, data[i + 1]] + _TERMS[2, data[i + 2]])
-        value += np.uint64(data[i + 3]) + _ONE
-        value = (value & PRIME) + (value >> _LOW_BITS)
-        if value >= PRIME:
-            value -= PRIME
-        i += 4
-    while i < end:
-        value = plus(times(value, BASE), np.uint64(data[i]) + _ONE)
+    left = (end - start) & 7
+    while left > 0:          # seven terms below 2**61 are below 2**64
+        left -= 1
+        value += _TERMS[left, data[i]]
         i += 1
+    value = reduced(value)
+    while i < end:           # eight bytes a multiplication: the multiplications wait for each other
+        terms = _TERMS[7, data[i]] + _TERMS[6, data[i + 1]] + _TERMS[5, data[i + 2]] + _TERMS[4, data[i + 3]]
+        terms += _TERMS[3, data[i + 4]] + _TERMS[2, data[i + 5]] + _TERMS[1, data[i + 6]]
+        terms = (terms & PRIME) + (terms >> _LOW_BITS) + np.uint64(data[i + 7]) + _ONE
+        value = reduced(times(value, _BLOCK) + terms)
+        i += 8
     return value
+
+
+# --- Eight bytes at once --------------------------------------------------------------------------------------------
+# These take numbers where they can: an array that is handed to a function may cost two atomic counts of its references.
+
+_ONES = np.uint64(0x0101010101010101)
+_HIGHS = np.uint64(0x8080808080808080)
+_FIRST_INK = _ONES * np.uint64(0x21)
+_CASE = _ONES * np.uint64(0x20)
+_FROM_A = _ONES * np.uint64(0x80 - ord("a"))
+_PAST_Z = _ONES * np.uint64(0x7F - ord("z"))
+_GATHER = np.uint64(0x0102040810204080)
+_BITS = np.uint64(8)
+AT_ONCE = 16             # bytes of a piece that need no loop
+# As _TERMS, without a term for the byte 0.
+_INK_TERMS = _TERMS.copy()
+_INK_TERMS[:, 0] = 0
+
+
+@intrinsic
+def load64(context: Any, data: Any, at: Any) -> Any:
+    """Eight bytes of a uint8 array from ``at`` on, the first one lowest; bounds are the caller's care."""
+    from llvmlite import ir
+    from numba import types
+    from numba.np.arrayobj import make_array
+
+    def build(_context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        base = make_array(signature.args[0])(_context, builder, arguments[0]).data  # type: ignore[no-untyped-call]
+        value = builder.load(builder.bitcast(builder.gep(base, [arguments[1]]), ir.IntType(64).as_pointer()))
+        value.align = 1
+        return value
+
+    return types.uint64(data, types.int64), build
+
+
+@intrinsic
+def trailing_zeros(context: Any, value: Any) -> Any:
+    """Zero bits of a uint64 below its lowest one; 64 for 0."""
+    from llvmlite import ir
+    from numba import types
+
+    def build(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.uint64(types.uint64), build
+
+
+@njit(cache=True, nogil=True)
+def stops(eight: np.uint64) -> np.uint64:
+    """A high bit for each byte that is no visible ASCII character; those above the lowest one may be wrong."""
+    return ((eight - _FIRST_INK) | eight) & _HIGHS
+
+
+@njit(cache=True, nogil=True)
+def has_byte(eight: np.uint64, repeated: np.uint64) -> np.uint64:
+    """A high bit for each byte that is the one that ``repeated`` holds eight times; see ``stops``."""
+    x = eight ^ repeated
+    return (x - _ONES) & ~x & _HIGHS
+
+
+@njit(cache=True, nogil=True)
+def letters_of(eight: np.uint64) -> np.uint64:
+    """A bit for each byte that is an ASCII letter, the first byte's lowest, up to the first byte beyond ASCII."""
+    lower = eight | _CASE
+    found = (lower + _FROM_A) & ~(lower + _PAST_Z) & _HIGHS
+    return ((found >> np.uint64(7)) * _GATHER) >> np.uint64(56)
+
+
+@njit(cache=True, nogil=True)
+def visible(eight: np.uint64, more: np.uint64) -> Int:
+    """How many of 16 bytes are visible ASCII characters, up to the first that is not."""
+    found = stops(eight)
+    if found != 0:
+        return np.int64(trailing_zeros(found) >> np.uint64(3))
+    return 8 + np.int64(trailing_zeros(stops(more)) >> np.uint64(3))
+
+
+@njit(cache=True, nogil=True)
+def letters_among(eight: np.uint64, more: np.uint64, size: Int) -> np.uint64:
+    """A bit for each of the first ``size`` bytes, all of them ASCII, that is a letter; the first byte's is lowest."""
+    return (letters_of(eight) | (letters_of(more) << _BITS)) & ((_ONE << np.uint64(size)) - _ONE)
+
+
+@njit(cache=True, nogil=True)
+def byte_of(eight: np.uint64, more: np.uint64, k: Int) -> np.uint64:
+    """Byte ``k`` of 16."""
+    x = eight if k < 8 else more
+    return (x >> np.uint64(8 * (k & 7))) & np.uint64(0xFF)
+
+
+@njit(cache=True, nogil=True)
+def _hash_eight(eight: np.uint64, size: Int) -> np.uint64:
+    x = eight << np.uint64(64 - 8 * size)
+    low = np.uint64(0xFF)
+    total = _INK_TERMS[7, x & low] + _INK_TERMS[6, (x >> np.uint64(8)) & low]
+    total += _INK_TERMS[5, (x >> np.uint64(16)) & low] + _INK_TERMS[4, (x >> np.uint64(24)) & low]
+    total += _INK_TERMS[3, (x >> np.uint64(32)) & low] + _INK_TERMS[2, (x >> np.uint64(40)) & low]
+    return reduced(total + _INK_TERMS[1, (x >> np.uint64(48)) & low] + _INK_TERMS[0, x >> np.uint64(56)])
+
+
+@njit(cache=True, nogil=True)
+def hash_sixteen(eight: np.uint64, more: np.uint64, size: Int) -> np.uint64:
+    """``hash_bytes`` of the first 1 to 16 bytes, none of which is 0."""
+    if size <= 8:
+        return _hash_eight(eight, size)
+    return plus(times(_hash_eight(eight, 8), _POWERS[size - 8]), _hash_eight(more, size - 8))
 
 
 @njit(cache=True, nogil=True)

@@ -30,7 +30,9 @@ from curate.characters import (
     Hashes,
     Int,
     Offsets,
+    byte_of,
     hash_bytes,
+    hash_sixteen,
     next_character,
     plus,
     power,
@@ -56,6 +58,12 @@ AFTER_INNER_DOT = 256    # before one of these
 
 Kinds = npt.NDArray[np.uint16]
 
+FILTER = np.uint64((1 << 16) - 1)         # of a hash: which bit of Rules.filtered,
+WORD = np.uint64(6)                       # in which of its numbers,
+IN_WORD = np.uint64(63)                   # and where there
+_ONE = np.uint64(1)
+_BYTE = np.uint64(0xFF)
+
 
 class Rules(NamedTuple):
     """What the kernel looks up: classes of code points, hashes of special cases and of units that follow a digit."""
@@ -65,6 +73,7 @@ class Rules(NamedTuple):
     wholes: Hashes       # and of one, which only keep it from being cut
     units: Hashes
     longest: int         # bytes of the longest special case
+    filtered: Hashes     # a bit for each special case, by its hash: what has none here is none
 
 
 class Scratch(NamedTuple):
@@ -117,7 +126,12 @@ def rules(tokenizer: Any) -> Rules | None:
     specials = [key for key, tokens in tokenizer.rules.items() if len(tokens) > 1]
     wholes = [key for key, tokens in tokenizer.rules.items() if len(tokens) == 1]
     longest = max(len(key.encode()) for key in (*specials, *wholes))
-    return Rules(kinds, _hashed(specials), _hashed(wholes), _hashed(units), longest)
+    hashed = _hashed(specials), _hashed(wholes)
+    filtered = np.zeros(int(FILTER + 1) // 64, dtype=np.uint64)
+    for key in np.concatenate(hashed):
+        if key:
+            filtered[(key & FILTER) >> WORD] |= _ONE << (key & IN_WORD)
+    return Rules(kinds, *hashed, _hashed(units), longest, filtered)
 
 
 def fingerprint(searches: list[Any]) -> str:
@@ -332,6 +346,52 @@ def _is_url(points: Offsets, kinds: Kinds, low: Int, high: Int) -> Int:
     return NO
 
 
+ONE_TOKEN = 1
+WITH_PREFIX = 2
+WITH_SUFFIX = 4
+
+
+@njit(cache=True, nogil=True)
+def cut_marks(eight: np.uint64, more: np.uint64, size: Int, letters: np.uint64, kinds: Kinds, filtered: Hashes) -> Int:
+    """What ``cut`` would say, for ASCII letters with a mark before them, one after them, or both.
+
+    Letters match no rule. So a mark before them is a prefix if it can be one, and so for one after them, and nothing
+    else can be cut: no rule for infixes is tried at the ends, and those for suffixes that look further back want
+    another mark or a digit there. Unless what is left at some step is a special case, which ``filtered`` rules out.
+
+    Args:
+        eight: the first bytes of the piece (``characters.load64``),
+        more: and the next.
+        size: its bytes, at most AT_ONCE.
+        letters: ``characters.letters_among`` of them, at least one lacking.
+        kinds: see ``Rules``.
+        filtered: see ``Rules``.
+
+    Returns:
+        WITH_PREFIX, WITH_SUFFIX or their sum; 0 where ``cut`` has to be asked.
+    """
+    before = 1 - np.int64(letters & _ONE)
+    after = 1 - np.int64((letters >> np.uint64(size - 1)) & _ONE)
+    inner = size - before - after
+    if inner < 1 or letters != ((_ONE << np.uint64(inner)) - _ONE) << np.uint64(before):
+        return 0
+    if before and not kinds[eight & _BYTE] & PREFIX:
+        return 0
+    if after:
+        last = np.int64(byte_of(eight, more, size - 1))
+        if not kinds[last] & SUFFIX and not (last == 0x2E and kinds[byte_of(eight, more, size - 2)] & BEFORE_DOT):
+            return 0
+    for end in range(size - after, size + 1):
+        key = hash_sixteen(eight, more, end)
+        if (filtered[(key & FILTER) >> WORD] >> (key & IN_WORD)) & _ONE:
+            return 0
+        if before:           # the same without the first byte
+            key = plus(key, PRIME - times((eight & _BYTE) + _ONE, power(end - 1)))
+            if (filtered[(key & FILTER) >> WORD] >> (key & IN_WORD)) & _ONE:
+                return 0
+    return before * WITH_PREFIX + after * WITH_SUFFIX
+
+
 @njit(cache=True, nogil=True)
 def cut(data: Bytes, start: Int, end: Int, value: np.uint64, rules: Rules, scratch: Scratch) -> Int:
     """Cut ``data[start:end]``, which holds no whitespace and whose hash is ``value``, into tokens.
@@ -339,7 +399,7 @@ def cut(data: Bytes, start: Int, end: Int, value: np.uint64, rules: Rules, scrat
     Returns:
         the number of tokens, or ASK_SPACY. Where it is more than 1, ``scratch`` says where they are.
     """
-    kinds, specials, wholes, units, longest = rules
+    kinds, specials, wholes, units, longest, filtered = rules
     points, at, hashed, bounds = scratch
     n: Int = 0
     i: Int = start
@@ -413,6 +473,9 @@ def cut(data: Bytes, start: Int, end: Int, value: np.uint64, rules: Rules, scrat
         token = low
         i = low
         while i < high:
+            if _digit(points[i]) or kinds[points[i]] & (LETTER | ICON) == LETTER:
+                i += 1
+                continue
             size = _infix(points, kinds, i, low, high)
             if size == 0:
                 i += 1
@@ -441,7 +504,10 @@ def cut(data: Bytes, start: Int, end: Int, value: np.uint64, rules: Rules, scrat
         for j in range(k + 1, count + 1):
             if at[bounds[j]] - at[bounds[k]] > longest:
                 break
-            key = hash_part(hashed, at, bounds[k], bounds[j])
+            size = at[bounds[j]] - at[bounds[k]]
+            key = plus(hashed[bounds[j]], PRIME - times(hashed[bounds[k]], power(size)))  # hash_part
+            if not (filtered[(key & FILTER) >> WORD] >> (key & IN_WORD)) & _ONE:
+                continue
             if specials[_find(specials, key)] == key or (j > k + 1 and wholes[_find(wholes, key)] == key):
                 return ASK_SPACY
     return count

@@ -19,7 +19,7 @@ asked for: without settings the columns of ``gopher``, ``gopher_repetition`` and
 Every share has a denominator; where it is 0, so is the share. A null text has null numbers, and so fails the first
 rule of every profile.
 
-Cost, MB of text a CPU second: 50 on whitespace words and 29 on spaCy's (19 while every word is new) for all that Gopher
+Cost, MB of text a CPU second: 60 on whitespace words and 36 on spaCy's (27 while every word is new) for all that Gopher
 and FineWeb ask for; about 100 bytes of memory a word of the longest text. CURATE_THREADS threads may share a table.
 Elsewhere: what a word and a line are (text.py), the kernels (measuring), C4's rules and edits (c4.py), exact copies
 (exact.py), near copies (minhash.py).

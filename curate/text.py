@@ -11,13 +11,14 @@ A *word* is one of these things:
 ``spacy:fr``     the same for another of spaCy's languages, if its tokenizer cuts at whitespace first.
 
 spaCy cuts a text at whitespace first and then each piece by rules that see that piece alone. So each distinct piece
-needs to be cut only once: a ``WordMemo`` keeps, for the hash of a piece, the words it falls into. Most pieces that it
-has not seen are cut by a kernel that knows spaCy's English rules (english.py); spaCy itself is called in bulk for the
-others. Two exceptions. spaCy takes quadratic time for a long run of brackets or marks (256 s for 64,000 of them), so a
-piece of more than LONGEST_PIECE bytes is one word here. And its special cases (emoticons, abbreviations) are searched
-for over whitespace too, where a find changes nothing but can hide another that overlaps it: in 1 of 38,935 documents
-(benchmarks/agreement_datatrove.py) that moved one word. In a language whose special cases hold spaces ("и др.") those
-are not applied.
+needs to be cut only once: a ``WordMemo`` keeps, for the hash of a piece, the words it falls into. English pieces of at
+most 16 ASCII letters, perhaps with a mark before or after them (86 % of a pool's), need no memo: a filter of special
+cases says that the rules are simple there. Most others that it has not seen are cut by a kernel that knows spaCy's
+English rules (english.py); spaCy itself is called in bulk for what is left. Two exceptions. spaCy takes quadratic time
+for a long run of brackets or marks (256 s for 64,000 of them), so a piece of more than LONGEST_PIECE bytes is one word
+here. And its special cases (emoticons, abbreviations) are searched for over whitespace too, where a find changes
+nothing but can hide another that overlaps it: in 1 of 38,935 documents (benchmarks/agreement_datatrove.py) that moved
+one word. In a language whose special cases hold spaces ("и др.") those are not applied.
 
 Cost: about 3 ns a byte for decoding and hashing; for a piece not seen before 1 us, 15 us if spaCy has to be asked.
 Elsewhere: what is measured on words and lines (quality.py), normalised words and shingles (minhash.py).
@@ -33,6 +34,7 @@ import numpy as np
 import numpy.typing as npt
 
 from curate.characters import (
+    AT_ONCE,
     BASE,
     INK,
     LETTER,
@@ -48,18 +50,37 @@ from curate.characters import (
     Hashes,
     Int,
     Offsets,
+    byte_of,
     classes,
     code_points,
     first_equal,
     hash_bytes,
+    hash_sixteen,
+    letters_among,
+    load64,
     next_character,
     plus,
     power,
     read_span,
     string_buffers,
     times,
+    visible,
 )
-from curate.english import LONGEST, Rules, Scratch, cut, hash_part, new_scratch
+from curate.english import (
+    FILTER,
+    IN_WORD,
+    LONGEST,
+    ONE_TOKEN,
+    WITH_PREFIX,
+    WITH_SUFFIX,
+    WORD,
+    Rules,
+    Scratch,
+    cut,
+    cut_marks,
+    hash_part,
+    new_scratch,
+)
 from curate.english import rules as english_rules
 from curate.errors import MissingExtra, UnknownSetting
 from curate.kernels import njit
@@ -128,9 +149,13 @@ class Memo(NamedTuple):
 
 
 _USED, _NEW, _MOST_NEW = range(3)
-_NO_RULES = Rules(np.zeros(0, dtype=np.uint16), *(np.zeros(0, dtype=np.uint64) for _ in range(3)), 0)
+_NONE = np.zeros(0, dtype=np.uint64)
+_NO_RULES = Rules(np.zeros(0, dtype=np.uint16), _NONE, _NONE, _NONE, 0, _NONE)
 _WAITS = np.uint64((1 << 64) - 1)
 _IS_A_WORD = np.uint64(1)
+_ONE = np.uint64(1)
+_BYTE = np.uint64(0xFF)
+_UPPER_HALF = np.uint64(32)
 _NO_ROOM = np.uint64(0)
 _COUNT_BITS = np.uint64(24)                  # of a slot's second half; a piece has at most LONGEST_PIECE words
 _COUNT_MASK = np.uint64((1 << 24) - 1)
@@ -222,36 +247,105 @@ def split_words(data: Bytes, start: Int, end: Int, table: Bytes, memo: Memo, wai
     # An array is taken out of its tuple once: each time costs an atomic count of its references.
     slots = memo.slots
     known = memo.words
+    points = memo.rules.kinds
+    filtered = memo.rules.filtered
     hashes, sizes, lengths, kinds = into
     remembers = len(slots) > 0
+    knows_rules = points.size > 0
+    letter = np.int64(table[0x61])
+    last_load = data.size - AT_ONCE
     room = sizes.size
     count: Int = 0
     unseen = False
     i: Int = start
     while i < end:
+        if data[i] == 0x20 or data[i] == 0x0A:
+            i += 1
+            continue
         stop = i
         length = 0
         seen: Int = 0
-        while stop < end:
-            point, after = next_character(data, stop, end)
-            kind = np.int64(table[point])
-            if kind & SPACE:
-                break
-            seen |= kind
-            length += 1
-            stop = after
-        if length == 0:
-            _, i = next_character(data, i, end)
-            continue
-        value = hash_bytes(data, i, stop)
+        value = np.uint64(0)
+        if i <= last_load:       # visible ASCII characters, at most AT_ONCE: most pieces
+            eight = load64(data, i)
+            more = load64(data, i + 8)
+            length = visible(eight, more)
+            stop = i + length
+            if stop >= end:
+                length = end - i
+            elif length == AT_ONCE or not (data[stop] == 0x20 or data[stop] == 0x0A):
+                length = 0
+            stop = i + length
+        if length > 0:
+            value = hash_sixteen(eight, more, length)
+            letters = letters_among(eight, more, length)
+            marks = 0
+            if letters == (_ONE << np.uint64(length)) - _ONE:
+                seen = letter
+                if knows_rules:  # letters match no rule
+                    marks = ONE_TOKEN if not (filtered[(value & FILTER) >> WORD] >> (value & IN_WORD)) & _ONE else 0
+            else:
+                for k in range(i, stop):
+                    seen |= np.int64(table[data[k]])
+                if knows_rules:
+                    marks = cut_marks(eight, more, length, letters, points, filtered)
+            if marks > 0:
+                if count + 3 > room:
+                    return TOO_SMALL
+                size = length
+                if marks & WITH_SUFFIX:
+                    size -= 1
+                    value = hash_sixteen(eight, more, size)
+                if marks & WITH_PREFIX:
+                    size -= 1
+                    mark = eight & _BYTE
+                    value = plus(value, PRIME - times(mark + _ONE, power(size)))
+                    hashes[count] = mark + _ONE
+                    sizes[count] = 1
+                    lengths[count] = 1
+                    kinds[count] = table[mark]
+                    count += 1
+                hashes[count] = value
+                sizes[count] = size
+                lengths[count] = size
+                kinds[count] = letter
+                count += 1
+                if marks & WITH_SUFFIX:
+                    mark = byte_of(eight, more, length - 1)
+                    hashes[count] = mark + _ONE
+                    sizes[count] = 1
+                    lengths[count] = 1
+                    kinds[count] = table[mark]
+                    count += 1
+                i = stop
+                continue
+        else:
+            while stop < end:
+                point = np.int64(data[stop])
+                after = stop + 1
+                if point >= 0x80:
+                    point, after = next_character(data, stop, end)
+                kind = np.int64(table[point])
+                if kind & SPACE:
+                    break
+                seen |= kind
+                length += 1
+                stop = after
+            if length == 0:
+                _, i = next_character(data, i, end)
+                continue
+            value = hash_bytes(data, i, stop)
         found = _IS_A_WORD
         if remembers and stop - i <= LONGEST_PIECE:
-            at = _slot(slots, value | _TAKEN)
+            key = value | _TAKEN
+            at = np.int64((key * SPREAD) >> _UPPER_HALF) & (len(slots) - 1)
+            while slots[at, 0] != key and slots[at, 0] != 0:  # as _slot does
+                at = (at + 1) & (len(slots) - 1)
             if slots[at, 0] == 0:
                 found = _meet(data, i, stop, value, table, memo, waiting)
                 if found == _NO_ROOM:
                     return NO_ROOM
-                slots[at, 0] = value | _TAKEN
+                slots[at, 0] = key
                 slots[at, 1] = found
             found = slots[at, 1]
             unseen |= found == _WAITS

@@ -110,3 +110,51 @@ def test_other_languages_have_their_own_rules():
     memo, waiting = memory.begin()
     n = text.split_words(data, offsets[0], offsets[1], text.classes(), memo, waiting, words)
     assert words.lengths[:n].tolist() == [2, 5, 4, 1]  # l' homme don' t: in French an apostrophe ends a word
+
+
+# ---- letters and marks, without the memo -----------------------------------------------------------------------------
+
+marks = st.characters(min_codepoint=0x21, max_codepoint=0x7E)
+ascii_letters = st.text("abcdmnorstuxyzADGIMSUX", min_size=1, max_size=14)
+simple = st.builds("".join, st.tuples(marks | st.just(""), ascii_letters, marks | st.just("")))
+known = st.sampled_from(
+    "cannot dont Mr Mrs. (Mr.) a.m xD :D :p i.e. 'em 'Cause US$ id. Ill its 'Tis (im) \"wont\" Jan. A.".split()
+)
+
+
+def words_of(value: str) -> list[tuple[int, int, int]]:
+    """Hash, bytes and classes of the words that ``split_words`` finds with spaCy's rules, with room for wide loads."""
+    memory, raw = WordMemo("spacy"), value.encode()
+    data, words = np.frombuffer(raw + b" " * 32, np.uint8), text.new_words(4 * len(raw) + 4)
+    n = -1
+    while n < 0:
+        memo, waiting = memory.begin()
+        n = text.split_words(data, 0, len(raw), text.classes(), memo, waiting, words)
+        memory.learn(data, waiting)
+    return list(zip(words.hashes[:n].tolist(), words.sizes[:n].tolist(), words.kinds[:n].tolist(), strict=True))
+
+
+def expected(value: str) -> list[tuple[int, int, int]]:
+    found = []
+    for token in [t for piece in value.split() for t in theirs(piece)]:
+        raw = np.frombuffer(token.encode(), np.uint8)
+        kinds = int(np.bitwise_or.reduce(text.classes()[[ord(c) for c in token]]))
+        found.append((int(text.hash_bytes(raw, 0, len(raw))), len(raw), kinds))
+    return found
+
+
+@settings(deadline=None, max_examples=400)
+@given(st.lists(simple | known | pieces.map("".join), max_size=6))
+def test_words_are_those_of_spacy_with_their_hashes_and_classes(values):
+    value = " ".join(values).replace("IS_ALPHA", "alpha")
+    assert words_of(value) == expected(value)
+
+
+def test_every_mark_around_letters_and_every_special_case():
+    """All of ASCII before and after letters of either case, and all special cases alone and between marks."""
+    visible = [chr(c) for c in range(0x21, 0x7F)]
+    around = [f"{a}{w}{b}" for a in ["", *visible] for w in ("a", "Ab", "US", "wxyz") for b in ["", *visible]]
+    specials = [s for s in text._spacy_tokenizer("en").rules if s.isascii() and not any(c.isspace() for c in s)]
+    among = [f"{a}{s}{b}" for s in specials for a in ("", "(", "'") for b in ("", ")", ".", ",")]
+    data = " ".join([*around, *among])
+    assert words_of(data) == expected(data)

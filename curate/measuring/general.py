@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from curate.characters import has_byte, load64
 from curate.measuring.pieces import between_runs
 from curate.text import (
     INK,
@@ -182,13 +183,38 @@ def _count_characters(data: Bytes, start: Int, end: Int, table: Bytes, out: Coun
     tail = 0                 # full stops that end the line, whitespace left aside; an ellipsis character is three
     before: Int = 0
     i: Int = start
+    last_load = min(end, data.size) - 8
     while i <= end:
+        if i <= last_load:       # eight bytes of ASCII without a control character, "#" or "."
+            eight = load64(data, i)
+            found = (((eight - _SPACES) | eight) & _HIGHS) | has_byte(eight, _NUMBER_SIGNS) | has_byte(eight, _STOPS)
+            if found == 0:
+                out[CHARACTERS] += 8
+                open_line = True
+                dots = 0
+                before = 0x20
+                if eight != _SPACES:
+                    tail = 0
+                    if first == 0:
+                        k = i
+                        while data[k] == 0x20:
+                            k += 1
+                        first = np.int64(data[k])
+                        if inked_start == end:
+                            inked_start = k
+                    inked_end = i + 8
+                    while data[inked_end - 1] == 0x20:
+                        inked_end -= 1
+                i += 8
+                continue
         at_end = i == end
         point: Int = 0
         kind: Int = 0
         after: Int = i + 1
         if not at_end:
-            point, after = next_character(data, i, end)
+            point = np.int64(data[i])
+            if point >= 0x80:
+                point, after = next_character(data, i, end)
             kind = np.int64(table[point])
             out[CHARACTERS] += 1
             out[NEWLINES] += point == 0x0A
@@ -300,6 +326,11 @@ def _count_words(words: Words, n: Int, stops: Hashes, filters: np.uint64, out: C
         out[DISTINCT_STOP_WORDS] += found[j]
 
 
+_EIGHT = np.uint64(0x0101010101010101)
+_HIGHS = np.uint64(0x8080808080808080)
+_SPACES = _EIGHT * np.uint64(0x20)
+_NUMBER_SIGNS = _EIGHT * np.uint64(0x23)
+_STOPS = _EIGHT * np.uint64(0x2E)
 _STRIDE = np.uint64(0x0B7E151628AED2A6)          # of the polynomial over words; any number below PRIME does
 
 
@@ -350,7 +381,6 @@ def _count_top_grams(words: Words, n: Int, out: Counts) -> None:
 
 _MIX_LEFT = np.uint64(0x9E3779B97F4A7C15)
 _MIX_RIGHT = np.uint64(0xC2B2AE3D27D4EB4F)
-_BYTE = np.uint64(8)
 
 
 @njit(cache=True, nogil=True)
@@ -359,10 +389,16 @@ def _repeating_places(data: Bytes, start: Int, end: Int, table: Bytes, byte: Off
 
     Equal grams of at least WINDOW bytes begin with the same WINDOW bytes; shorter ones are all let through.
     """
-    letters = np.empty(byte[n], dtype=np.uint8)
+    letters = np.empty(byte[n] + 1, dtype=np.uint8)  # a space at the end is written, and not counted
     filled = 0
     i: Int = start
     while i < end:
+        point: Int = np.int64(data[i])
+        if point < 0x80:
+            letters[filled] = point
+            filled += not table[point] & SPACE
+            i += 1
+            continue
         point, after = next_character(data, i, end)
         if not table[point] & SPACE:
             for j in range(i, after):
@@ -372,13 +408,8 @@ def _repeating_places(data: Bytes, start: Int, end: Int, table: Bytes, byte: Off
     keys = np.empty(n, dtype=np.uint64)
     m = 0
     while m < n and byte[m] + WINDOW <= filled:
-        left = np.uint64(0)
-        right = np.uint64(0)
-        at = byte[m]
-        for j in range(8):
-            left = (left << _BYTE) | np.uint64(letters[at + j])
-            right = (right << _BYTE) | np.uint64(letters[at + 8 + j])
-        left *= _MIX_LEFT
+        left = load64(letters, byte[m]) * _MIX_LEFT
+        right = load64(letters, byte[m] + 8)
         keys[m] = (left ^ (left >> np.uint64(29))) + right * _MIX_RIGHT
         m += 1
     first = np.empty(m, dtype=np.int32)
