@@ -12,7 +12,7 @@ A *word* is one of these things:
 
 spaCy cuts a text at whitespace first and then each piece by rules that see that piece alone. So each distinct piece
 needs to be cut only once: a ``WordMemo`` keeps, for the hash of a piece, the words it falls into. English pieces of at
-most 16 ASCII letters, perhaps with a mark before or after them (86 % of a pool's), need no memo: a filter of special
+most 16 ASCII letters, perhaps with a mark before or after them (84 % of a pool's), need no memo: a filter of special
 cases says that the rules are simple there. Most others that it has not seen are cut by a kernel that knows spaCy's
 English rules (english.py); spaCy itself is called in bulk for what is left. Two exceptions. spaCy takes quadratic time
 for a long run of brackets or marks (256 s for 64,000 of them), so a piece of more than LONGEST_PIECE bytes is one word
