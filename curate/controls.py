@@ -203,9 +203,10 @@ def _scored(docs: pa.Table, config: _Roles) -> tuple[np.ndarray, np.ndarray, np.
     counts = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int64)
     document = np.repeat(np.arange(docs.num_rows), counts)
     found = column.flatten()
-    start, stop, scores = (
-        pc.struct_field(found, name).to_numpy(zero_copy_only=False) for name in ("start", "stop", "score")
-    )
+    # A piece without a place is as good as empty: nothing is told of it.
+    first, last = (pc.struct_field(found, name) for name in ("start", "stop"))
+    start, stop = pc.coalesce(first, last, 0).to_numpy(), pc.fill_null(last, 0).to_numpy()
+    scores = pc.struct_field(found, "score").to_numpy(zero_copy_only=False)
     return document, start, stop, scores, np.arange(len(document)) - np.repeat(np.cumsum(counts) - counts, counts)
 
 

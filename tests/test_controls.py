@@ -95,6 +95,13 @@ def test_halves_and_quarters_are_of_the_whole_corpus(parts):
     assert rows.reported["edge a"] == 7.0
 
 
+def test_a_piece_without_a_place_is_not_told():
+    pieces = pa.array([[{"start": None, "stop": 3, "score": 1.0}, {"start": 3, "stop": 5, "score": 0.0}]], PIECES)
+    assert marked(documents(["abcde"], rude=pieces), Marks(column="rude", drop=0)) == [[(3, 5, "good")]]
+    nowhere = pa.array([[{"start": 0, "stop": None, "score": 1.0}], [None]], PIECES)
+    assert marked(documents(["a", "b"], rude=nowhere), Marks(column="rude", drop=0)) == [[], []]
+
+
 def test_a_corpus_without_scores_is_not_marked():
     pieces = pa.array([[], None], PIECES)
     answer, rows = run_rounds(controls.mark_shares, [documents(["a", "b"], rude=pieces)], Shares(column="rude"))
