@@ -83,8 +83,10 @@ def trial(
         str | None,
         typer.Option(help="smoke, quick (the default), cpu; with a GPU screen, standard, deep, curve, anneal."),
     ] = None,
-    engine: Annotated[str, typer.Option(help="local or dask.")] = "local",
-    workers: Annotated[int | None, typer.Option(help="Processes at once (default: every core, up to 4).")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="dask (the default, without a GPU): models train side by side; or local.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes at once (default: one a core).")] = None,
     sets: Sets = None,
     config: Config = None,
     out: Out = ".curate",

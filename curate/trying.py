@@ -35,17 +35,21 @@ def trial(
     preset: str | None,
     sets: list[str],
     config: Path | None,
-    engine: str,
+    engine: str | None,
     workers: int | None,
     out: str,
     same_code: bool = False,
 ) -> None:
-    """``curate trial``: settings are those of ``comparison.Comparison``, the trial's own those of a preset."""
+    """``curate trial``: settings are those of ``comparison.Comparison``, the trial's own those of a preset.
+
+    Without an engine it is Dask's, whose processes train a model a core at the same time, but where a GPU is asked for.
+    """
     store = store_at(out)
     if preset is None and config is None:
         preset = PRESET
     settings = load(Comparison, config, [*(preset_of(preset) if preset else []), *sets])
     steps = pipeline(settings)
+    engine = engine or ("local" if settings.trial.device == "cuda" else "dask")
     if engine == "local" and settings.trial.device == "cuda":  # said now, and not when all samples are drawn
         require_cuda(1, f"the trial{f' {preset!r}' if preset else ''}")
     how = engine_of(engine, None, workers, "auto", Path(__file__))
