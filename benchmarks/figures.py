@@ -154,6 +154,8 @@ def table() -> str:
          f"{pii['megabytes_per_cpu_second']['datatrove PIIFormatter']:.0f}", "pii"),
         ("Addresses judged as datatrove judges them", ", ".join(
             f"{c['same_reason']:,} of {c['addresses']:,} ({name})" for name, c in urls["corpora"].items()), "urls"),
+        ("`curate trial` of one mix and its controls, by the clock", ", ".join(
+            f"preset `{name}` {p['seconds']:.0f} s" for name, p in result("presets")["presets"].items()), "presets"),
         ("The small trainer on one CPU thread, bfloat16, widths 64, 128 and 256: tokens a CPU second over "
          "transformers' Llama of the same weights and over nanoGPT's loop",
          f"training {over(trainer, 'training', 'transformers')} and {over(trainer, 'training', 'nanoGPT')}; scoring "
