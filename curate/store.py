@@ -144,7 +144,7 @@ class Store:
             yield
             return
         with ThreadPoolExecutor(SYNCS, thread_name_prefix="curate-sync") as pool:
-            _here.group = group = _Group(pool, either)
+            _here.group = group = _Group(pool, either, self._remembered)
             try:
                 yield
             finally:
@@ -219,7 +219,7 @@ class Store:
         try:
             found = self._at[0].ls(full, detail=False)
         except FileNotFoundError:
-            return []
+            found = []
         return sorted([*waiting, *(str(f).rstrip("/").rsplit("/", 1)[-1] for f in found)])
 
     def remove(self, path: str) -> None:
@@ -336,8 +336,8 @@ class Overtaken(Exception):
 class _Group:
     """Files that are published together: their final paths, where they lie so far, and whether they are written."""
 
-    def __init__(self, pool: ThreadPoolExecutor, either: bool) -> None:
-        self.pool, self.either = pool, either
+    def __init__(self, pool: ThreadPoolExecutor, either: bool, remembered: _Remembered) -> None:
+        self.pool, self.either, self.remembered = pool, either, remembered
         self.waiting: dict[str, tuple[str, Future[None]]] = {}
         self.began = time.monotonic()
 
@@ -354,8 +354,10 @@ class _Group:
                 try:
                     os.link(temporary, target)
                 except FileExistsError:
-                    if not self.either and Path(target).read_bytes() != Path(temporary).read_bytes():
-                        raise Overtaken(target) from None
+                    if Path(target).read_bytes() != Path(temporary).read_bytes():
+                        self.remembered.clear()  # ours is not what stands there
+                        if not self.either:
+                            raise Overtaken(target) from None
         finally:
             wait([written for _, written in waiting.values()])
             for temporary, _ in waiting.values():

@@ -170,6 +170,27 @@ def test_a_block_is_told_that_others_published_something_else(tmp_path):
     assert store.read("c") == b"theirs"
 
 
+@pytest.mark.parametrize("either", [True, False])
+def test_a_table_that_was_overtaken_is_not_remembered(tmp_path, either):
+    ours, theirs = pa.table({"n": [1]}), pa.table({"n": [2]})
+    store = Store(str(tmp_path))
+
+    def task():
+        with store.together(either=either):
+            store.put_table("t.parquet", ours)
+            thread = threading.Thread(target=lambda: Store(str(tmp_path)).put_table("t.parquet", theirs))
+            thread.start()
+            thread.join()
+
+    if either:
+        task()
+    else:
+        with pytest.raises(Overtaken):
+            task()
+        assert store.put_table("t.parquet", ours).rows == 1  # as a task that is done again
+    assert store.get_table("t.parquet").equals(theirs)
+
+
 def test_after_a_while_files_are_published_one_by_one(tmp_path, monkeypatch):
     store = Store(str(tmp_path))
     with store.together():
