@@ -92,6 +92,10 @@ class BadData(RunError):
     """Data that cannot be used, where the user asked to stop at it."""
 
 
+class StoreFailed(RunError):
+    """What was computed cannot be stored: no room, or no permission."""
+
+
 class GuardFailed(RunError):
     """A rule would drop too much of the target."""
 

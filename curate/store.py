@@ -19,6 +19,7 @@ The last small tables that a process published are remembered, for the next step
     runs/NAME-IDENTITY/               what was asked for, and the manifest, last
 """
 
+import errno
 import io
 import json
 import os
@@ -41,7 +42,7 @@ import pyarrow.parquet as pq
 import xxhash
 
 from curate.columns import PARENT
-from curate.errors import BadInput
+from curate.errors import BadInput, StoreFailed
 from curate.hashing import value_hash
 
 
@@ -55,6 +56,7 @@ def _umask() -> int:
 UMASK = _umask()
 PATIENCE = 1.0  # seconds for which a task's files are published together
 SYNCS = 4  # files that are written and synced at once
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 REMEMBERED = 32 << 20  # bytes of small tables that a process remembers, and of the largest of them
 REMEMBERED_MOST = 4 << 20
 
@@ -149,14 +151,29 @@ class Store:
                 yield
             finally:
                 _here.group = None
-                group.settle()
+                with self._room():
+                    group.settle()
+
+    @contextmanager
+    def _room(self) -> Iterator[None]:
+        """Say where there is no room, or none for us: it is not the fault of what was to be written."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            raise StoreFailed(
+                f"the store cannot be written to: {error.strerror}", where=self.url,
+                fix="make room there, or name another store with --out; run again, finished parts are kept",
+            ) from None  # fmt: skip
 
     def publish(self, path: str, data: bytes) -> bool:
         """Put bytes under a name, once; False where somebody was first."""
         fs, _ = self._at
         target = self.full(path)
         if self.local:
-            return self._link(target, data)
+            with self._room():
+                return self._link(target, data)
         if fs.exists(target):
             return False
         if "memory" in fs.protocol:

@@ -1,5 +1,6 @@
 """A store publishes once: whoever comes second uses what the first published; nothing is ever half there."""
 
+import errno
 import os
 import pickle
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,7 +16,7 @@ import pytest
 from test_run import recipe
 
 from curate.engines.local import Local
-from curate.errors import BadInput
+from curate.errors import BadInput, StoreFailed
 from curate.evaluate import Recorded
 from curate.run import run
 from curate.store import Overtaken, Store, decode, encode
@@ -189,6 +191,26 @@ def test_a_table_that_was_overtaken_is_not_remembered(tmp_path, either):
             task()
         assert store.put_table("t.parquet", ours).rows == 1  # as a task that is done again
     assert store.get_table("t.parquet").equals(theirs)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_full_disk_is_the_stores_fault(tmp_path, monkeypatch, together):
+    store = Store(str(tmp_path))
+    store.publish("before", b"1")
+
+    def full(_handle):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with (
+        pytest.raises(StoreFailed, match="cannot be written to: No space left") as said,
+        store.together() if together else nullcontext(),
+    ):
+        store.publish("a", b"2")
+    assert said.value.where == store.url and "--out" in said.value.fix
+    assert not store.exists("a") and list((tmp_path / "tmp").iterdir()) == []
+    with pytest.raises(StoreFailed):  # as it is, and not as the fault of a part
+        run(recipe(), name="toy", store=Store(str(tmp_path / "new")), open_engine=Local)
 
 
 def test_after_a_while_files_are_published_one_by_one(tmp_path, monkeypatch):
