@@ -144,8 +144,9 @@ def mixes_of(docs: Frame, share: float) -> dict[str, Mix]:
     }
     columns = {}
     for name, choice in choices.items():
-        # What a score likes least has many tokens a byte, and a trial's smallest arm sets the bytes of all.
-        mix = docs.select(choice, share=min(0.5, 2 * share) if name == "inverse" else share)
+        # What a loss alone likes, or a score likes least, has twice the tokens a byte; a trial compares equal bytes.
+        dense = name in ("conditional_only", "inverse")
+        mix = docs.select(choice, share=min(0.5, 2 * share) if dense else share)
         docs, columns[name] = mix.frame, mix.column
     return {name: Mix(docs, column) for name, column in columns.items()}
 
