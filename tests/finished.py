@@ -113,9 +113,12 @@ def score(docs: pa.Table) -> pa.Table:
     return pa.table({"score": values, "tokens": tokens.cast(INT64)})
 
 
+ARMS = ("top", "random", "random'", "length_matched", "source_matched", "inverse")
+
+
 def conclusion(folder: Path, scale: float = 0.9) -> dict[str, Any]:
     """What a trial concludes, in its own words, from made-up results: the mix costs ``scale`` times random's."""
-    rng = np.random.default_rng(1)
+    rng, others = np.random.default_rng(1), np.random.default_rng(2)
 
     def rows(name: str, n: int) -> Path:
         path = folder / f"{name}.parquet"
@@ -126,7 +129,7 @@ def conclusion(folder: Path, scale: float = 0.9) -> dict[str, Any]:
         }), path)  # fmt: skip
         return path
 
-    inputs = {f"arm:{a}": rows(a, 400) for a in ("top", "random", "random'", "length_matched", "source_matched")}
+    inputs = {f"arm:{a}": rows(a, 400) for a in ARMS}
     inputs["target:test"] = rows("test", 60)
     config = trial.Trial(instruments=("ngram",), ngram_bytes=2_000, resamples=200)
     jobs = trial.jobs(config, inputs)
@@ -148,7 +151,9 @@ def conclusion(folder: Path, scale: float = 0.9) -> dict[str, Any]:
                 }
             )
         else:
-            mine = nats * (scale if job["arm"] == "top" else 1.0) * rng.normal(1, 0.002, 60)
+            costs = {"top": scale, "inverse": 1.2}
+            noise = (others if job["arm"] == "inverse" else rng).normal(1, 0.002, 60)
+            mine = nats * costs.get(job["arm"], 1.0) * noise
             results.append(
                 {
                     "nats": mine.tolist(),

@@ -105,6 +105,7 @@ def test_the_trial_is_told(page):
     text = section(page, "Verdict")
     assert "A/A: random against random'" in text
     assert "top against random" in text
+    assert "Instrument: ngram" in text and "its inverse top against random" in text
     assert "Learning curves" in text
     assert "2,000" in text
     assert "zz 80.0 %, <img src=x onerror=alert(1)> 20.0 %" in text

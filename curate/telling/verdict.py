@@ -168,8 +168,8 @@ def instrument(
         for arm, c in sorted(against.items(), key=lambda kv: (kv[0] != "random", kv[0]))
     ]
     for key, what in (("inverse", "its inverse"), ("references", "reference")):
-        for name, c in seen.get(key, {}).items():
-            rows.append(beside.contrast(f"{what} {name} against random", c, arms.get(name, "c1")))
+        for mix, c in seen.get(key, {}).items():
+            rows.append(beside.contrast(f"{what} {mix} against random", c, arms.get(mix, "c1")))
     rows.append(beside.contrast("A/A: random against random'", seen["aa"], "base"))
     said = []
     if explain:
