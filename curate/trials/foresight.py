@@ -8,7 +8,7 @@ from curate.train.noise import Registry, Setting
 from curate.trials.settings import UNIT, Trial
 
 # Noise assumed where none is on record: SD of the A/A difference in percent at a budget, falling with its square root;
-# and SD of one document's difference. The transformer's is what 18 comparisons of one target gave (benchmarks/noise.py).
+# and SD of one document's difference. The transformer's is that of 18 comparisons by one target (benchmarks/noise.py).
 EXPECTED = {"ngram": (3.0, 800_000), "transformer": (1.8, 300_000)}
 EXPECTED_ITEM = 5.0
 
