@@ -108,6 +108,19 @@ def test_mistakes_are_answered_before_anything_is_read(curate, corpus):
         assert code == 2 and message in err and fix in err, err
 
 
+@pytest.mark.parametrize(("said", "engine"), [([], "dask"), (["--engine", "local"], "local")])
+def test_models_train_side_by_side_unless_told_otherwise(curate, corpus, monkeypatch, said, engine):
+    asked = []
+
+    def engine_of(name, *_):
+        asked.append(name)
+        raise BadPlan("far enough", where="here", fix="nothing")
+
+    monkeypatch.setattr("curate.trying.engine_of", engine_of)
+    code, _, err = curate("trial", "mixes/half", "--against", "pool.parquet", "--target", "target.parquet", *said)
+    assert (code, asked) == (2, [engine]) and "far enough" in err
+
+
 def test_folders_as_people_have_them(curate, corpus, tmp_path):
     """No column of sources, other names for the text, gzipped JSON lines; a pool with files of its own."""
     land, sea = documents(LAND, 900, 11), documents(SEA, 300, 12)
