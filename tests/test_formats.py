@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import lzma
+import os
 import tracemalloc
 from pathlib import Path
 
@@ -449,6 +450,25 @@ def test_files_on_s3(s3):
     assert all(file.token.startswith("ETag=") for file in source.listing())
     pieces = read(sources.warc("s3://bucket/corpus/*.warc.gz"))
     assert (column(pieces, "text"), [bad.length for bad in bad_of(pieces)]) == (["warc", "warc"], [7])
+
+
+def test_links_are_the_files_that_they_lead_to(tmp_path):
+    """As in the cache of the Hub, whose snapshots are links."""
+    blob, snapshot = tmp_path / "blobs" / "1", tmp_path / "snapshot"
+    blob.parent.mkdir()
+    snapshot.mkdir()
+    blob.write_text('{"text": "a"}\n')
+    (snapshot / "a.jsonl").symlink_to(blob)
+    for where in (snapshot, snapshot / "*.jsonl", snapshot / "a.jsonl"):
+        source = sources.jsonl(str(where))
+        assert column(read(source), "text") == ["a"]
+        before = source.listing()[0].token
+        times = blob.stat().st_mtime_ns
+        os.utime(blob, ns=(times, times + 5_000_000_000))
+        assert source.listing()[0].token != before  # of the file, and not of the link
+    blob.unlink()
+    with pytest.raises(BadInput, match="no file matches"):
+        sources.jsonl(f"{snapshot}/*.jsonl").listing()
 
 
 def test_a_path_is_listed_as_its_kind(tmp_path):

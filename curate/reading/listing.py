@@ -48,11 +48,12 @@ def _matches(url: str) -> tuple[list[File], bool]:
         fs, path = url_to_fs(url)
         fs.invalidate_cache()
         if re.search(r"[*\[]" if url.startswith("http") else r"[*?\[]", path) and not fs.exists(path):
-            return [_file(fs, info) for info in fs.glob(path, detail=True).values() if info["type"] == "file"], False
+            found = [_followed(fs, info) for info in fs.glob(path, detail=True).values()]
+            return [_file(fs, info) for info in found if info["type"] == "file"], False
         info = fs.info(path)
         if info["type"] != "directory":
             return [_file(fs, info)], False
-        below = fs.find(path, detail=True).values()
+        below = [_followed(fs, info) for info in fs.find(path, detail=True).values()]
         return [_file(fs, i) for i in below if not PurePosixPath(i["name"]).name.startswith((".", "_"))], True
     except FileNotFoundError:
         return [], False
@@ -61,6 +62,14 @@ def _matches(url: str) -> tuple[list[File], bool]:
                            fix=f"pip install {EXTRAS.get(url.partition('://')[0], 'that package')}") from error
     except _storage_errors() as error:
         raise BadInput(f"{url} cannot be listed: {error}", where=url, fix="correct the location or access") from error
+
+
+def _followed(fs: Any, info: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a link leads to, under the link's name; the Hub's cache is full of them.
+
+    fsspec lists a link as neither file nor folder, with a time that does not change with the file.
+    """
+    return {**fs.info(info["name"]), "name": info["name"]} if info.get("islink") else info
 
 
 def _storage_errors() -> tuple[type[Exception], ...]:
