@@ -19,8 +19,7 @@ from curate.errors import UnknownSetting
 def require_types(config: Any, *, where: str) -> None:
     """Refuse values that a settings class made in Python would not have been given by TOML or ``--set``.
 
-    Python checks no annotation: ``Extract(favor="precison")`` would be made, and its typing error be a silent change of
-    the corpus. Fields that hold their own default are believed, and types that this module does not know.
+    Fields that hold their own default are believed, and types that this module does not know.
 
     Raises:
         UnknownSetting: a value of another type, with what was perhaps meant.

@@ -19,7 +19,7 @@ from typing import Any
 
 from curate.hashing import digest
 from curate.store import Store
-from curate.telling import charts, lookup
+from curate.telling import charts, lookup, lost
 from curate.telling.exhibits import copies_section, dropped_section, scores_section, sources_section
 from curate.telling.leaks import contamination_section
 from curate.telling.lookup import Finished
@@ -325,7 +325,7 @@ def quarantine_section(run: Finished) -> Html | None:
             entry[1] += row["rows"] < 0
     ranked = sorted(counts.items(), key=lambda kv: (-kv[1][0], -kv[1][1], kv[0]))
     rows = [
-        (label, file, place(offset, row), error, n, m or "–")
+        (label, file, lost.place(offset, row) or "unknown", error, n, m or "–")
         for (label, file, error), (n, m, offset, row) in ranked[:QUARANTINE_LINES]
     ]
     total, uncounted = sum(s["quarantined"] for s in reads), sum(s["uncounted"] for s in reads)
@@ -337,11 +337,6 @@ def quarantine_section(run: Finished) -> Html | None:
         said += f" Shown are {len(rows):,} of {len(ranked):,} errors, from {looked:,} of {len(paths):,} files."
     head = ("step", "file", "first at", "error", "rows", "ranges not counted")
     return join([table(head, rows, numeric=(4, 5)), note(said)])
-
-
-def place(offset: int, row: int) -> str:
-    """Where in a file: a byte, a row, or neither known."""
-    return f"byte {offset:,}" if offset >= 0 else f"row {row:,}" if row >= 0 else "unknown"
 
 
 # ── how it was made ──────────────────────────────────────────────────────────────────────────────────────────────────

@@ -47,15 +47,15 @@ def causes(store: Store, step: Mapping[str, Any]) -> list[Cause]:
         Cause(
             error=one["error"] if one["lines"] == 1 else one["cause"],
             rows=one["count"], ranges=one["ranges"],
-            where=f"{one['file']}{place(one['offset'], one['row'])}",
+            where=", ".join(filter(None, (one["file"], place(one["offset"], one["row"])))),
         )
         for one in found.to_dicts()
     ]  # fmt: skip
 
 
 def place(offset: int, row: int) -> str:
-    """Where in a file, as it follows the file's name: a byte, a row, or nothing where neither is known."""
-    return f", byte {offset:,}" if offset >= 0 else f", row {row:,}" if row >= 0 else ""
+    """Where in a file: a byte, a row, or nothing where neither is known."""
+    return f"byte {offset:,}" if offset >= 0 else f"row {row:,}" if row >= 0 else ""
 
 
 def amount(rows: int, ranges: int) -> str:

@@ -20,7 +20,6 @@ files (checkpoint.py, metrics.py), branches of a run (branches.py), the command 
 """
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -36,7 +35,7 @@ from curate.train.data import Order
 from curate.train.feed import Feed
 from curate.train.feeding import StreamFeed
 from curate.train.hardware import mfu, threads
-from curate.train.metrics import Board, Curve, Line, Watch
+from curate.train.metrics import Board, Clock, Curve, Line, Watch
 from curate.train.model import Config, Decoder
 from curate.train.schedule import Schedule
 from curate.train.steps import Run
@@ -163,7 +162,7 @@ def fit(
             if done in averaged:
                 run.remember()
             if done in evaluated and evaluate is not None:
-                with told.aside():
+                with told.clock.stopped():
                     run.evaluations[done] = _measured(model, evaluate)
             saving = checkpoint is not None and (done % training.checkpoint_every == 0 or done == end)
             keeping = training.keep_every is not None and done % training.keep_every == 0 and plan.constant(done)
@@ -241,17 +240,9 @@ class _Told:
         self.board = Board(tensorboard) if tensorboard and first else None
         self.watch = watch if first else None
         self.before = int(run.history.tokens.sum())
-        self.begun, self.begun_cpu = time.perf_counter(), time.process_time()
+        self.clock = Clock()
         if self.curve is not None:
             self.curve.write(run.history)
-
-    @contextmanager
-    def aside(self) -> Iterator[None]:
-        """Time that is not training's."""
-        at, at_cpu = time.perf_counter(), time.process_time()
-        yield
-        self.begun += time.perf_counter() - at
-        self.begun_cpu += time.process_time() - at_cpu
 
     def tell(self) -> None:
         """Read the steps since the last time, and write a line."""
@@ -277,7 +268,7 @@ class _Told:
 
     def speed(self) -> dict[str, Any]:
         """Seconds and throughput since the run began here."""
-        seconds, cpu_seconds = time.perf_counter() - self.begun, time.process_time() - self.begun_cpu
+        seconds, cpu_seconds = self.clock.read()
         tokens = int(self.run.history.tokens.sum()) - self.before
         per_second = tokens / max(seconds, 1e-9)
         flops, each = getattr(self.run.model, "flops_per_token", None), per_second / self.run.me.count

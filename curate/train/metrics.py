@@ -7,7 +7,8 @@ it is the same for a run that was killed and continued. Throughput belongs to th
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -74,6 +75,25 @@ class History:
         self.losses = np.append(self.losses, losses.astype(np.float32))
         self.norms = np.append(self.norms, norms.astype(np.float32))
         self.tokens = np.append(self.tokens, tokens.astype(np.int64))
+
+
+class Clock:
+    """Seconds and CPU seconds of training."""
+
+    def __init__(self) -> None:
+        self.begun, self.begun_cpu = time.perf_counter(), time.process_time()
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Time that is not training's."""
+        at, at_cpu = time.perf_counter(), time.process_time()
+        yield
+        self.begun += time.perf_counter() - at
+        self.begun_cpu += time.process_time() - at_cpu
+
+    def read(self) -> tuple[float, float]:
+        """Both, since the beginning."""
+        return time.perf_counter() - self.begun, time.process_time() - self.begun_cpu
 
 
 class Curve:

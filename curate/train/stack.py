@@ -23,9 +23,8 @@ Memory: replicas times what one run needs; ``together`` cuts very large stacks (
 Elsewhere: one run (loop.py), its settings (training.py), the steps (lockstep.py), the model (stacked.py).
 """
 
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -39,7 +38,7 @@ from curate.train.distributed import ranks
 from curate.train.feed import Feed
 from curate.train.hardware import mfu, threads
 from curate.train.lockstep import Runs, Uneven
-from curate.train.metrics import Line, Watch
+from curate.train.metrics import Clock, Line, Watch
 from curate.train.model import Config, Decoder
 from curate.train.schedule import Schedule
 from curate.train.stacked import MATRICES
@@ -262,7 +261,7 @@ def _lockstep(
         averaged = plan.late(training.average) if training.average > 1 else []
         evaluated = plan.late(evaluations) if evaluations > 1 and evaluate is not None else []
         seen: list[dict[int, np.ndarray]] = [{} for _ in models]
-        clock = _Clock()
+        clock = Clock()
         for number in range(plan.steps):
             run.step(number, plan.factor(number), plan.steps)
             done = number + 1
@@ -296,25 +295,6 @@ def _lockstep(
     return out
 
 
-class _Clock:
-    """Seconds and CPU seconds of training."""
-
-    def __init__(self) -> None:
-        self.begun, self.begun_cpu = time.perf_counter(), time.process_time()
-
-    @contextmanager
-    def stopped(self) -> Iterator[None]:
-        """Time that is not training's."""
-        at, at_cpu = time.perf_counter(), time.process_time()
-        yield
-        self.begun += time.perf_counter() - at
-        self.begun_cpu += time.process_time() - at_cpu
-
-    def read(self) -> tuple[float, float]:
-        """Both, since the beginning."""
-        return time.perf_counter() - self.begun, time.process_time() - self.begun_cpu
-
-
 def _measure(run: Runs, evaluate: loop.Evaluate, done: int, seen: list[dict[int, np.ndarray]]) -> None:
     """Note what ``evaluate`` gives for each replica as it is, but for those that broke."""
     with torch.no_grad():
@@ -324,7 +304,7 @@ def _measure(run: Runs, evaluate: loop.Evaluate, done: int, seen: list[dict[int,
             seen[r][done] = np.asarray(evaluate(decoder.eval()), dtype=np.float64)
 
 
-def _line(run: Runs, plan: Schedule, new: int, clock: _Clock) -> Line:
+def _line(run: Runs, plan: Schedule, new: int, clock: Clock) -> Line:
     """Where the stack is, by means over the replicas that are numbers."""
     fine = [history for r, history in enumerate(run.histories) if r not in run.broken]
     done, tokens = len(fine[0]), sum(int(history.tokens.sum()) for history in run.histories)
